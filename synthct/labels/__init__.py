@@ -1,0 +1,1 @@
+"""What the numbers in a mask mean: labelling schemes, their detection, and remapping to MAISI."""
