@@ -1,0 +1,1 @@
+"""Volumes: arrays that know their place, read, written, resampled and scaled."""

@@ -1,0 +1,93 @@
+"""One prepared case: arrays on a RAS grid in an `.npz`, whole or not there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from synthct.atomic import replacing
+from synthct.errors import GridError, InputError
+from synthct.geometry import Geometry, Spacing
+from synthct.volume.intensity import HU_MAX, HU_MIN
+from synthct.volume.resample import resample_image, to_ras
+from synthct.volume.volume import Volume
+
+LEAST_SPACING_MM = 2.0
+_TOLERANCE = 0.98
+_OBLIQUE = 0.05
+
+
+def conform(volume: Volume, least_mm: float = LEAST_SPACING_MM) -> Volume:
+    """A scan as training wants it: RAS, HU in [-1000, 1000], no axis finer than `least_mm`.
+
+    NaN and padding below -1024 (outside of the scanner's field of view) become air.
+
+    Raises:
+        GridError: the scan lies oblique in the patient (more than 3 degrees).
+    """
+    _check_upright(volume.geometry)
+    array = np.nan_to_num(volume.array.astype(np.float32), nan=HU_MIN, posinf=HU_MAX, neginf=HU_MIN)
+    clipped = to_ras(volume.with_array(np.clip(array, HU_MIN, HU_MAX)))
+    spacing = coarse_enough(clipped.geometry.spacing_mm, least_mm)
+    if spacing == clipped.geometry.spacing_mm:
+        return clipped
+    return resample_image(clipped, clipped.geometry.with_spacing(spacing))
+
+
+def coarse_enough(spacing_mm: Spacing, least_mm: float) -> Spacing:
+    """`spacing_mm` with every axis that is finer than `least_mm` set to it."""
+    i, j, k = (least_mm if s < least_mm * _TOLERANCE else s for s in spacing_mm)
+    return i, j, k
+
+
+def without_table(hu: npt.NDArray[Any], body: npt.NDArray[np.bool_]) -> npt.NDArray[np.int16]:
+    """HU as int16, air everywhere but in the body and one voxel around it."""
+    from scipy import ndimage
+
+    near = ndimage.binary_dilation(body)
+    return np.where(near, np.rint(hu), HU_MIN).astype(np.int16)
+
+
+def is_cut_out(body: npt.NDArray[np.bool_]) -> bool:
+    """Whether the image's sides cut through the body on most of their area: a crop of a scan."""
+    sides = [body[0], body[-1], body[:, 0], body[:, -1]]
+    return sum(float(side.mean()) for side in sides) / len(sides) > 0.35
+
+
+def save_case(
+    path: Path,
+    arrays: Mapping[str, npt.NDArray[Any]],
+    spacing_mm: Spacing,
+    meta: Mapping[str, object],
+    *,
+    overwrite: bool,
+) -> None:
+    """Write `arrays` (3D, of one shape), `spacing_mm` (float32) and `meta` (JSON) as `.npz`."""
+    shapes = {a.shape for a in arrays.values()}
+    if len(shapes) != 1:
+        raise InputError(f"{path.name}: arrays of different shapes {sorted(shapes)}")
+    with replacing(path, overwrite=overwrite) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(
+            file,
+            allow_pickle=False,
+            spacing_mm=np.asarray(spacing_mm, np.float32),
+            meta=np.array(json.dumps(dict(meta), sort_keys=True)),
+            **arrays,
+        )
+
+
+def _check_upright(geometry: Geometry) -> None:
+    axes, _ = geometry.to_ras()
+    directions = geometry.affine[:3, :3] / np.asarray(geometry.spacing_mm)
+    off = np.abs(directions[:, list(axes)])
+    np.fill_diagonal(off, 0.0)
+    if off.max() > _OBLIQUE:
+        raise GridError(
+            f"the scan lies oblique in the patient (direction cosine {off.max():.2f} off axis)",
+            "resample it to an upright grid first",
+        )
