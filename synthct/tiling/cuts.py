@@ -1,0 +1,32 @@
+"""Where to cut an axis: every plane in exactly one slab, whatever the size."""
+
+from __future__ import annotations
+
+Cut = tuple[int, int]  # first plane, one past the last
+
+
+def even(planes: int, count: int) -> tuple[Cut, ...]:
+    """Cut `planes` into `count` slabs whose thickness differs by at most one plane.
+
+    There are never more slabs than planes.
+
+    >>> even(7, 3)
+    ((0, 3), (3, 5), (5, 7))
+    """
+    if planes < 1 or count < 1:
+        raise ValueError(f"cannot cut {planes} planes into {count} slabs; both must be at least 1")
+    count = min(count, planes)
+    thin, extra = divmod(planes, count)
+    edges = [slab * thin + min(slab, extra) for slab in range(count + 1)]
+    return tuple(zip(edges[:-1], edges[1:], strict=True))
+
+
+def at_most(planes: int, thickness: int) -> tuple[Cut, ...]:
+    """Cut `planes` into the fewest even slabs of at most `thickness` planes.
+
+    >>> at_most(7, 3)
+    ((0, 3), (3, 5), (5, 7))
+    """
+    if thickness < 1:
+        raise ValueError(f"a slab of {thickness} planes holds nothing; use at least 1")
+    return even(planes, -(-planes // thickness))

@@ -1,0 +1,96 @@
+"""Mean and variance of a whole map from its slabs, merged without cancellation.
+
+Each chunk of planes gives count, mean and sum of squared deviations from its own mean (float32 on the
+device); the merge is in float64 and includes the spread between the chunks' means (Chan, Golub and
+LeVeque 1979, equations 2.1): what a pool of slab variances alone would leave out.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from synthct.tensors import PerChannel, Slab
+from synthct.tiling.layers import GroupNorm
+
+# Elements looked at together: small enough for a CPU's cache, large enough for a GPU's launch cost.
+_CHUNK = {"cpu": 2**19, "cuda": 2**25, "mps": 2**25}
+
+
+def chunks(slab: Slab) -> list[slice]:
+    """Runs of planes of `slab` that are worth handling at once."""
+    planes = slab.shape[2]
+    plane = max(1, slab.numel() // max(1, planes))
+    step = max(1, _CHUNK.get(slab.device.type, 2**25) // plane)
+    return [slice(first, min(first + step, planes)) for first in range(0, planes, step)]
+
+
+class Moments:
+    """Per-channel count, mean and squared deviations of the slabs added so far."""
+
+    def __init__(self) -> None:
+        self._counts: list[int] = []
+        self._guesses: list[Tensor] = []
+        self._rests: list[Tensor] = []
+        self._squares: list[Tensor] = []
+
+    def add(self, slab: Slab) -> None:
+        """Take note of some planes, shape (1, c, planes, j, k). Each plane must come once."""
+        for part in chunks(slab):
+            self._add_chunk(slab[:, :, part])
+
+    def _add_chunk(self, chunk: Slab) -> None:
+        if chunk.dtype in (torch.bfloat16, torch.float16):
+            chunk = chunk.float()
+        axes, count = (0, 2, 3, 4), chunk.numel() // chunk.shape[1]
+        guess = chunk.mean(axes, keepdim=True)
+        deviation = torch.sub(chunk, guess)
+        # What rounding left between the guess and the mean (corrected two-pass algorithm).
+        rest = deviation.sum(axes) / count
+        self._counts.append(count)
+        self._guesses.append(guess.flatten())
+        self._rests.append(rest)
+        self._squares.append(deviation.square_().sum(axes) - count * rest.square())
+
+    def per_channel(self) -> tuple[int, Tensor, Tensor]:
+        """Voxels, mean (c,) and squared deviations from it (c,), in float64 on the CPU."""
+        counts = torch.tensor(self._counts, dtype=torch.float64)[:, None]
+        guesses, rests, squares = (
+            torch.stack(terms).cpu().double()  # (chunk, c)
+            for terms in (self._guesses, self._rests, self._squares)
+        )
+        means = guesses + rests
+        voxels = counts.sum()
+        mean = (counts * means).sum(0) / voxels
+        spread = (counts * (means - mean).square()).sum(0)
+        return int(voxels), mean, squares.sum(0) + spread
+
+    def per_group(self, groups: int) -> tuple[PerChannel, PerChannel]:
+        """Mean and biased variance of each group, repeated for its channels, float64 on the CPU."""
+        voxels, means, squares = self.per_channel()
+        grouped = means.view(groups, -1)
+        size = grouped.shape[1]
+        mean = grouped.mean(1, keepdim=True)
+        spread = (grouped - mean).square().mean(1)
+        variance = squares.view(groups, -1).sum(1) / (voxels * size) + spread
+        return mean.flatten().repeat_interleave(size), variance.repeat_interleave(size)
+
+
+class Normalise:
+    """x -> (x - mean) * gain + offset with the statistics of the whole map."""
+
+    def __init__(self, norm: GroupNorm, moments: Moments, device: torch.device) -> None:
+        mean, variance = moments.per_group(norm.groups)
+        gain = torch.rsqrt(variance + norm.eps)
+        if norm.weight is not None:
+            gain = gain * norm.weight.cpu().double()
+        offset = torch.zeros_like(mean) if norm.bias is None else norm.bias.cpu().double()
+        self._terms = [term.view(1, -1, 1, 1, 1) for term in (mean, gain, offset)]
+        self._device = device
+
+    def __call__(self, slab: Slab) -> Slab:
+        """A new slab; float32 for half-precision input."""
+        dtype = slab.dtype if slab.dtype == torch.float64 else torch.float32
+        mean, gain, offset = (term.to(dtype).to(self._device) for term in self._terms)
+        centred = torch.sub(slab, mean)
+        return torch.addcmul(offset, centred, gain, out=centred)

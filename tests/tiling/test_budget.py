@@ -1,0 +1,90 @@
+"""Plans: thin enough for the memory given, and what they promise is bounded by what is allocated."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+
+from synthct.errors import MemoryBudgetError
+from synthct.tiling import budget
+from synthct.tiling.layers import Conv, GroupNorm, Residual, Upsample, silu
+from synthct.tiling.schedule import OUTPUT, Schedule, schedule
+
+MIB = 2**20
+
+
+def _conv(into: int, out: int, kernel: int = 3) -> Conv:
+    pad = (kernel // 2,) * 3
+    return Conv(torch.empty(out, into, kernel, kernel, kernel), None, (1, 1, 1), pad, pad)
+
+
+def _block(into: int, out: int) -> Residual:
+    first = (GroupNorm(8, 1e-6, None, None), silu(), _conv(into, out))
+    second = (GroupNorm(8, 1e-6, None, None), silu(), _conv(out, out))
+    return Residual((*first, *second), () if into == out else (_conv(into, out, 1),))
+
+
+def _published(size: tuple[int, int, int]) -> Schedule:
+    """The published decoder's layers (MAISI.md section 3): 64, 128, 256 channels."""
+    layers = (
+        _conv(4, 256),
+        *(_block(256, 256), _block(256, 256), Upsample(), _conv(256, 256)),
+        *(_block(256, 128), _block(128, 128), Upsample(), _conv(128, 128)),
+        *(_block(128, 64), _block(64, 64), GroupNorm(8, 1e-6, None, None), _conv(64, 1)),
+    )
+    return schedule(layers, 4, size)
+
+
+def test_the_largest_map_is_the_only_full_resolution_buffer() -> None:
+    todo = _published((64, 64, 32))
+    voxels = 256 * 256 * 128
+    full = [b for b in todo.buffers if b.size == (256, 256, 128)]
+    assert [b.channels for b in full] == [128]
+    assert max(todo.live_elements(i) for i in range(len(todo.steps))) <= 1.13 * 128 * voxels
+    assert todo.steps[-1].target.buffer == OUTPUT
+
+
+def test_the_automatic_plan_stays_near_the_maps() -> None:
+    todo = _published((64, 64, 32))
+    one_map = 4 * 128 * 256 * 256 * 128
+    assert budget.automatic(todo).peak_bytes <= 1.25 * one_map
+
+
+def test_less_memory_gives_thinner_slabs_and_is_kept() -> None:
+    todo = _published((16, 16, 16))
+    generous, least = budget.by_count(todo, 1).peak_bytes, budget.by_count(todo, 10**6).peak_bytes
+    allowed = [least + (generous - least) * k // 8 for k in range(9)]
+    plans = [budget.by_memory(todo, limit) for limit in allowed]
+    assert all(plan.peak_bytes <= limit for plan, limit in zip(plans, allowed, strict=True))
+    assert all(thin.thickness <= thick.thickness for thin, thick in pairwise(plans))
+    assert plans[0].thickness < plans[-1].thickness
+
+
+def test_too_little_memory_is_refused_with_the_least_that_works() -> None:
+    todo = _published((16, 16, 16))
+    least = budget.by_count(todo, 10**6).peak_bytes
+    assert budget.by_memory(todo, least).peak_bytes <= least
+    with pytest.raises(MemoryBudgetError, match=f"at least {least / MIB:.0f} MiB"):
+        budget.by_memory(todo, int(0.9 * least))
+
+
+@pytest.mark.parametrize("planes", [1, 3, 1000])
+def test_thickness_is_kept_where_slabs_are_largest(planes: int) -> None:
+    todo = _published((5, 3, 2))
+    plan = budget.by_thickness(todo, planes)
+    costs = [
+        budget.slab_elements(step, max(b - a for a, b in cuts))
+        for step, cuts in zip(todo.steps, plan.cuts, strict=True)
+    ]
+    largest = costs.index(max(costs))
+    assert max(b - a for a, b in plan.cuts[largest]) <= planes
+
+
+def test_every_plan_covers_every_plane() -> None:
+    todo = _published((7, 3, 2))
+    for plan in (budget.automatic(todo), budget.by_count(todo, 4), budget.by_thickness(todo, 3)):
+        for step, cuts in zip(todo.steps, plan.cuts, strict=True):
+            planes = [p for start, stop in cuts for p in range(start, stop)]
+            assert planes == list(range(step.size_out[0]))
