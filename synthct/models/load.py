@@ -1,0 +1,84 @@
+"""A name → a ready model. A further family is one more branch here and a catalogue entry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from synthct.checkpoints import catalogue, store
+from synthct.checkpoints.catalogue import Entry
+from synthct.checkpoints.load import load_into, read_metadata
+from synthct.errors import DamagedWeights, UsageError
+from synthct.models.maisi.generator import MaisiGenerator
+from synthct.models.maisi.networks import build_autoencoder, build_controlnet, build_unet
+from synthct.models.maisi.spec import preset
+from synthct.models.protocols import Generator
+
+SCALE_FACTOR = "scale_factor"
+
+
+def load_generator(name: str, weights: Path | None, device: torch.device) -> Generator:
+    """The generator `name`, its weights verified.
+
+    Raises:
+        UsageError: no such model, or a family that generates nothing.
+        WeightsError: the files are missing, damaged or unsafe.
+    """
+    entry = catalogue.entry(name)
+    if entry.family == "maisi":
+        return _maisi(entry, weights, device)
+    raise UsageError(f"{name} belongs to the family {entry.family}, which generates nothing yet")
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` → the best one present; a named one that is absent is an error.
+
+    Raises:
+        UsageError: the device is not there; what is there is listed.
+    """
+    present = available_devices()
+    if name == "auto":
+        return torch.device(present[-1])
+    if name not in present and not (name == "cuda" and "cuda:0" in present):
+        raise UsageError(f"no device {name!r} here", f"present: auto, {', '.join(present)}")
+    return torch.device(name)
+
+
+def available_devices() -> list[str]:
+    """From the slowest to the fastest kind."""
+    found = ["cpu"]
+    if torch.backends.mps.is_available():
+        found.append("mps")
+    found += [f"cuda:{n}" for n in reversed(range(torch.cuda.device_count()))]
+    return found
+
+
+def _maisi(entry: Entry, weights: Path | None, device: torch.device) -> MaisiGenerator:
+    spec = preset(str(entry.network["spec"]))
+    files = store.verify(entry, weights).files
+    controlnet = None
+    if "controlnet" in files:
+        controlnet = load_into(lambda: build_controlnet(spec), files["controlnet"]).to(device)
+    return MaisiGenerator(
+        spec,
+        load_into(lambda: build_autoencoder(spec.autoencoder), files["vae"]).to(device),
+        load_into(lambda: build_unet(spec), files["unet"]).to(device),
+        controlnet,
+        _scale_factor(files["unet"]),
+        device,
+    )
+
+
+def _scale_factor(unet: Path) -> float:
+    """The number that latents were multiplied with in training: it travels with the U-Net."""
+    stated = read_metadata(unet).get(SCALE_FACTOR, "")
+    try:
+        factor = float(stated)
+    except ValueError:
+        factor = 0.0
+    if not 1e-6 < factor < 1e6:
+        raise DamagedWeights(
+            f"{unet} states no usable {SCALE_FACTOR} ({stated!r})", "train or fetch it again"
+        )
+    return factor

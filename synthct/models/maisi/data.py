@@ -1,0 +1,163 @@
+"""Training examples: crops of prepared scans at random spacings, as tensors.
+
+A prepared case is an `.npz` with `image` (int16 HU, RAS), `spacing_mm`, and for pairs `labels`
+(uint8 MAISI ids) and, for phantoms, `tissues` instead of an image.
+Crops keep the whole field of view in plane wherever the voxel budget allows: GroupNorm takes its
+statistics over what it is fed, and must meet in training the shares of air that it meets in use.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional
+
+from synthct.errors import InputError
+from synthct.volume.intensity import hu_to_unit
+
+Triple = tuple[int, int, int]
+AIR_HU = -1000
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Where to cut, and what to resample it to: voxel bounds per axis, and the shape out."""
+
+    start: Triple
+    stop: Triple
+    shape: Triple
+    spacing_mm: tuple[float, float, float]
+
+
+@dataclass
+class Case:
+    """One prepared scan or pair, held in memory as stored (int16, uint8)."""
+
+    path: Path
+
+    @cached_property
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        with np.load(self.path) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        return trimmed(arrays)
+
+    @property
+    def spacing_mm(self) -> npt.NDArray[np.float64]:
+        return np.asarray(self.arrays["spacing_mm"], dtype=np.float64)
+
+    @property
+    def shape(self) -> Triple:
+        i, j, k = self.arrays["labels" if "labels" in self.arrays else "image"].shape
+        return i, j, k
+
+    @cached_property
+    def meta(self) -> dict[str, Any]:
+        return dict(json.loads(str(self.arrays["meta"]))) if "meta" in self.arrays else {}
+
+
+def trimmed(arrays: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    """The case cut to the box of its body: generation never samples the air around it either."""
+    inside = arrays["labels"] > 0 if "labels" in arrays else arrays["body"]
+    box = body_box(inside)
+    return {name: a[box] if a.ndim == 3 else a for name, a in arrays.items()}
+
+
+def body_box(inside: npt.NDArray[np.bool_]) -> tuple[slice, slice, slice]:
+    """The smallest box that holds every true voxel."""
+    spans = []
+    for axis in range(3):
+        hit = np.flatnonzero(inside.any(axis=tuple(a for a in range(3) if a != axis)))
+        spans.append(slice(int(hit[0]), int(hit[-1]) + 1))
+    return spans[0], spans[1], spans[2]
+
+
+def cases_in(folder: Path) -> list[Case]:
+    """Every prepared case of a folder, in order of name."""
+    found = [Case(path) for path in sorted(folder.glob("*.npz"))]
+    if not found:
+        raise InputError(f"no prepared cases (*.npz) in {folder}", "run `synthct prepare` first")
+    return found
+
+
+def random_crop(
+    case: Case,
+    rng: np.random.Generator,
+    *,
+    voxels: int,
+    spacing_range_mm: tuple[float, float],
+    multiple: int,
+) -> Crop:
+    """A crop of about `voxels` voxels at a random spacing, sides multiples of `multiple`.
+
+    In plane everything, as long as at least 4·`multiple` planes remain; else a window.
+    """
+    low, high = spacing_range_mm
+    base = np.exp(rng.uniform(np.log(low), np.log(high)))
+    spacing = np.clip(base * np.exp(rng.uniform(-0.3, 0.3, 3)), low, high)
+    if rng.random() < 0.5:
+        spacing[1] = spacing[0]
+    whole = np.array(case.shape) * case.spacing_mm / spacing
+    whole = np.maximum(multiple, np.ceil(whole / multiple).astype(int) * multiple)
+    side = whole.copy()
+    least = 3 * multiple
+    side[2] = min(whole[2], max(least, voxels // (side[0] * side[1]) // multiple * multiple))
+    while np.prod(side) > 1.25 * voxels:
+        axis = int(np.argmax(side[:2]))
+        if side[axis] <= least:
+            break
+        side[axis] -= multiple
+    extent = side * spacing / case.spacing_mm
+    slack = np.maximum(0, np.array(case.shape) - extent)
+    start = np.floor(rng.uniform(0, 1, 3) * (slack + 1e-6)).astype(int)
+    # a crop may run past the scan: what lies there is air, as in the padding at inference
+    stop = np.maximum(start + 1, np.round(start + extent).astype(int))
+    return Crop(_triple(start), _triple(stop), _triple(side), tuple(map(float, spacing)))  # type: ignore[arg-type]
+
+
+def cut(array: npt.NDArray[Any], crop: Crop, fill: float) -> npt.NDArray[Any]:
+    """The crop's voxels, `fill` where it runs past the array."""
+    window = tuple(
+        slice(a, min(b, n)) for a, b, n in zip(crop.start, crop.stop, array.shape, strict=True)
+    )
+    inside = array[window]
+    missing = [(0, max(0, b - n)) for b, n in zip(crop.stop, array.shape, strict=True)]
+    if any(after for _, after in missing):
+        return np.pad(inside, missing, constant_values=fill)
+    return inside
+
+
+def resize_image(array: npt.NDArray[Any], shape: Triple) -> torch.Tensor:
+    """(i, j, k) → float32 (1, 1, *shape), linear; averages over what a coarser voxel covers."""
+    tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))[None, None]
+    if tensor.shape[2:] == torch.Size(shape):
+        return tensor
+    factors = [n / m for n, m in zip(tensor.shape[2:], shape, strict=True)]
+    if max(factors) > 1.5:
+        pool = [max(1, round(f)) for f in factors]
+        tensor = functional.avg_pool3d(tensor, pool, ceil_mode=True, count_include_pad=False)
+    return functional.interpolate(tensor, size=shape, mode="trilinear", align_corners=False)
+
+
+def resize_labels(array: npt.NDArray[Any], shape: Triple) -> npt.NDArray[Any]:
+    """(i, j, k) → `shape`, each voxel the label at its centre."""
+    index = [
+        np.minimum(((np.arange(m) + 0.5) * n / m).astype(np.int64), n - 1)
+        for n, m in zip(array.shape, shape, strict=True)
+    ]
+    return array[np.ix_(*index)]
+
+
+def unit_image(hu: torch.Tensor) -> torch.Tensor:
+    return torch.as_tensor(hu_to_unit(hu.numpy()), dtype=torch.float32)
+
+
+def _triple(values: npt.NDArray[Any]) -> Triple:
+    i, j, k = (int(v) for v in values)
+    return i, j, k

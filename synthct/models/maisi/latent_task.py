@@ -1,0 +1,166 @@
+"""Training the U-Net and the ControlNet: predict the flow between noise and latents of scans."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from monai.apps.generation.maisi.networks.autoencoderkl_maisi import AutoencoderKlMaisi
+from torch import nn
+from torch.nn import functional
+
+from synthct.diffusion.rectified_flow import RectifiedFlow, velocity
+from synthct.labels.groups import HEART, HOLLOW_ORGANS, MUSCLES, SOLID_ORGANS, VESSELS
+from synthct.labels.render import render_hu
+from synthct.models.maisi import data
+from synthct.models.maisi.conditions import Conditions, conditions, label_bits, regions_of
+from synthct.models.maisi.networks import build_controlnet, build_unet
+from synthct.models.maisi.spec import MaisiSpec
+from synthct.training.loop import autocast
+
+BODY = 200
+DROPPABLE = (*SOLID_ORGANS, *HOLLOW_ORGANS, *VESSELS, *HEART, *MUSCLES)
+"""Labels that a mask with fewer classes lacks; never lung, airway, bone or brain."""
+
+
+@dataclass(frozen=True)
+class LatentBatch:
+    """One example: latent (1, C, x, y, z), label bits (1, 8, X, Y, Z), and what is told beside."""
+
+    latent: torch.Tensor
+    bits: torch.Tensor
+    conditions: Conditions
+
+
+@dataclass
+class LatentTask:
+    """Shared by both stages: `controlled` is the ControlNet stage.
+
+    In the ControlNet stage the U-Net goes on learning when `train_unet` is set: a small U-Net has
+    no capacity to spare for what it never uses. The published recipe freezes it.
+    """
+
+    spec: MaisiSpec
+    pairs: Path
+    autoencoder: AutoencoderKlMaisi
+    scale_factor: float
+    controlled: bool
+    train_unet: bool = True
+    seed: int = 0
+    voxels: int = 64 * 64 * 60
+    spacing_range_mm: tuple[float, float] = (2.0, 5.0)
+    phantom_share: float = 0.35
+    blind_share: float = 0.1
+    """Share of ControlNet steps without the mask, so that the U-Net stays good alone."""
+    bfloat16: bool = True
+    unet: nn.Module = field(init=False)
+    controlnet: nn.Module | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        torch.manual_seed(self.seed + 1)
+        self.unet = build_unet(self.spec)
+        self.autoencoder.eval().requires_grad_(False)
+        cases = data.cases_in(self.pairs)
+        self.phantoms = [case for case in cases if "image" not in case.arrays]
+        self.scans = [case for case in cases if "image" in case.arrays]
+        if self.controlled:
+            self.controlnet = build_controlnet(self.spec)
+
+    def begin_from(self, unet: Mapping[str, torch.Tensor]) -> None:
+        """Start the ControlNet stage: the U-Net as trained, its encoder copied."""
+        self.unet.load_state_dict(unet)
+        if self.controlnet is not None:
+            copy_encoder(self.unet, self.controlnet)
+        self.unet.requires_grad_(not self.controlled or self.train_unet)
+
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        networks: dict[str, nn.Module] = {"unet": self.unet}
+        return networks | ({"controlnet": self.controlnet} if self.controlnet else {})
+
+    def batch(self, step: int) -> LatentBatch:
+        rng = np.random.default_rng([self.seed, 2 + self.controlled, step])
+        hu, labels, spacing_mm = self._pair(rng)
+        with torch.no_grad():
+            latent, sigma = self.autoencoder.encode(data.unit_image(hu))
+            noise = torch.from_numpy(rng.standard_normal(latent.shape, dtype=np.float32))
+            latent = (latent + sigma * noise) * self.scale_factor
+        regions = () if rng.random() < 0.1 else regions_of(labels)
+        told = conditions(self.spec, regions=regions, spacing_mm=spacing_mm)
+        return LatentBatch(latent, label_bits(labels), told)
+
+    def loss(self, batch: LatentBatch, step: int) -> tuple[torch.Tensor, dict[str, float]]:
+        latent = batch.latent
+        flow = RectifiedFlow(latent[0, 0].numel(), self.spec.base_numel)
+        time = flow.shift(torch.rand(1))
+        noise = torch.randn_like(latent)
+        noisy = flow.add_noise(latent, noise, time)
+        blind = self.controlnet is None or bool(torch.rand(()) < self.blind_share)
+        with autocast(self.bfloat16, latent.device):
+            predicted = self._predict(noisy, time * 1000, batch, blind)
+        loss = functional.mse_loss(predicted.float(), velocity(latent, noise))
+        return loss, {("blind" if blind else "seen"): float(loss.detach())}
+
+    def _predict(
+        self, noisy: torch.Tensor, timestep: torch.Tensor, batch: LatentBatch, blind: bool
+    ) -> torch.Tensor:
+        extra: dict[str, Any] = {}
+        if not blind and self.controlnet is not None:
+            down, middle = self.controlnet(
+                noisy,
+                timestep,
+                batch.bits.float(),
+                class_labels=batch.conditions.modality_class,
+            )
+            extra = {
+                "down_block_additional_residuals": down,
+                "mid_block_additional_residual": middle,
+            }
+        out: torch.Tensor = self.unet(noisy, timestep, **batch.conditions.unet_arguments(), **extra)
+        return out
+
+    def _pair(
+        self, rng: np.random.Generator
+    ) -> tuple[torch.Tensor, npt.NDArray[np.uint8], tuple[float, float, float]]:
+        """HU (1, 1, X, Y, Z), labels (X, Y, Z) and spacing of one random crop."""
+        phantom = bool(self.phantoms) and rng.random() < self.phantom_share
+        cases = self.phantoms if phantom else self.scans
+        case = cases[rng.integers(len(cases))]
+        crop = data.random_crop(
+            case,
+            rng,
+            voxels=int(self.voxels * rng.choice([0.5, 1.0, 1.0, 1.5])),
+            spacing_range_mm=self.spacing_range_mm,
+            multiple=self.spec.grid_multiple,
+        )
+        labels = data.resize_labels(data.cut(case.arrays["labels"], crop, 0), crop.shape)
+        if phantom:
+            tissues = data.resize_labels(data.cut(case.arrays["tissues"], crop, 0), crop.shape)
+            hu = torch.from_numpy(render_hu(labels, tissues, crop.spacing_mm, rng))[None, None]
+        else:
+            hu = data.resize_image(data.cut(case.arrays["image"], crop, data.AIR_HU), crop.shape)
+        hu = torch.where(torch.from_numpy(labels == 0), torch.tensor(float(data.AIR_HU)), hu)
+        return hu, self._thinned(labels, rng), crop.spacing_mm
+
+    def _thinned(
+        self, labels: npt.NDArray[np.uint8], rng: np.random.Generator
+    ) -> npt.NDArray[np.uint8]:
+        """Sometimes some soft organs are unlabelled, as in masks with fewer classes."""
+        if rng.random() > 0.3:
+            return labels
+        gone = [organ for organ in DROPPABLE if rng.random() < 0.3]
+        return np.where(np.isin(labels, gone), np.uint8(BODY), labels)
+
+
+def copy_encoder(unet: nn.Module, controlnet: nn.Module) -> tuple[str, ...]:
+    """Copy every tensor of the U-Net that the ControlNet has under the same name and shape."""
+    source = unet.state_dict()
+    target = controlnet.state_dict()
+    shared = {k: v for k, v in source.items() if k in target and target[k].shape == v.shape}
+    controlnet.load_state_dict(target | shared)
+    return tuple(shared)

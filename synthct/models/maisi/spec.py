@@ -1,0 +1,145 @@
+"""What the three MAISI networks are made of, typed; the presets stand below the types.
+
+The numbers of the published presets were read from the published configuration of
+NV-Generate-CTMR; those of `mini-ct` are ours (see weights/maisi-mini-ct/CARD.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from synthct.errors import UsageError
+
+
+@dataclass(frozen=True)
+class AutoencoderSpec:
+    """The VAE: image (1, X, Y, Z) ↔ latent (latent_channels, X/f, Y/f, Z/f), f = 2^(levels-1)."""
+
+    num_channels: tuple[int, ...]
+    num_res_blocks: tuple[int, ...]
+    latent_channels: int
+    norm_num_groups: int
+    norm_eps: float = 1e-6
+
+    @property
+    def factor(self) -> int:
+        return int(2 ** (len(self.num_channels) - 1))
+
+
+@dataclass(frozen=True)
+class UNetSpec:
+    """The denoiser; the ControlNet copies its encoder, so both are built from this."""
+
+    num_channels: tuple[int, ...]
+    num_res_blocks: int
+    attention_levels: tuple[bool, ...]
+    num_head_channels: tuple[int, ...]
+    norm_num_groups: int
+    resblock_updown: bool
+    include_fc: bool
+    regions: bool
+    """Top and bottom body region as inputs (the first published version)."""
+    num_class_embeds: int | None
+    """Modality classes (the second published version)."""
+
+    @property
+    def multiple(self) -> int:
+        """The latent's sides are multiples of this."""
+        return int(2 ** (len(self.num_channels) - 1))
+
+
+@dataclass(frozen=True)
+class MaisiSpec:
+    """One model of the family: its networks, and how it removes noise."""
+
+    autoencoder: AutoencoderSpec
+    unet: UNetSpec
+    embedding_channels: tuple[int, ...]
+    """Widths of the ControlNet's mask encoder; one halving of the grid per step."""
+    sampler: str
+    base_numel: int
+    """Latent voxels at which the time shift of rectified flow is 1."""
+    condition_scale: float = 100.0
+    """Spacing (mm) and region vectors (one-hot) are fed times this; 100 in the published models."""
+
+    @property
+    def grid_multiple(self) -> int:
+        """Sides of the image grid are multiples of this."""
+        return self.autoencoder.factor * self.unet.multiple
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+_PUBLISHED_VAE = AutoencoderSpec((64, 128, 256), (2, 2, 2), 4, 32)
+
+PRESETS: dict[str, MaisiSpec] = {
+    "mini-ct": MaisiSpec(
+        AutoencoderSpec((16, 32), (1, 1), 4, 2),
+        UNetSpec(
+            num_channels=(32, 64, 64, 96),
+            num_res_blocks=1,
+            attention_levels=(False, False, False, False),
+            num_head_channels=(32, 32, 32, 32),
+            norm_num_groups=8,
+            resblock_updown=False,
+            include_fc=False,
+            regions=True,
+            num_class_embeds=None,
+        ),
+        embedding_channels=(16, 32),
+        sampler="rflow",
+        base_numel=32**3,
+        condition_scale=1.0,
+    ),
+    "tiny": MaisiSpec(  # for tests: every code path, no quality
+        AutoencoderSpec((8, 8), (1, 1), 2, 4),
+        UNetSpec((8, 8), 1, (False, False), (8, 8), 4, False, False, True, None),
+        embedding_channels=(4, 8),
+        sampler="rflow",
+        base_numel=32**3,
+    ),
+    "ct-ddpm": MaisiSpec(
+        _PUBLISHED_VAE,
+        UNetSpec(
+            (64, 128, 256, 512),
+            2,
+            (False, False, True, True),
+            (0, 0, 32, 32),
+            32,
+            resblock_updown=False,
+            include_fc=True,
+            regions=True,
+            num_class_embeds=None,
+        ),
+        embedding_channels=(8, 32, 64),
+        sampler="ddpm",
+        base_numel=32**3,
+    ),
+    "ct-rflow": MaisiSpec(
+        _PUBLISHED_VAE,
+        UNetSpec(
+            (64, 128, 256, 512),
+            2,
+            (False, False, True, True),
+            (0, 0, 32, 32),
+            32,
+            resblock_updown=True,
+            include_fc=True,
+            regions=False,
+            num_class_embeds=128,
+        ),
+        embedding_channels=(8, 32, 64),
+        sampler="rflow",
+        base_numel=32**3,
+    ),
+}
+
+
+def preset(name: str) -> MaisiSpec:
+    if name not in PRESETS:
+        raise UsageError(
+            f"no network preset {name!r} in the family maisi", f"one of: {', '.join(PRESETS)}"
+        )
+    return PRESETS[name]
