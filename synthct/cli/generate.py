@@ -1,0 +1,166 @@
+"""`synthct generate`: a mask → a synthetic scan, its label, QC, preview and record."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from synthct.cli.console import JsonOption, QuietOption, VerboseOption, edge, emit
+from synthct.cli.words import (
+    BodyChoice,
+    BodyMaskOption,
+    BodyOption,
+    CtOption,
+    DeviceOption,
+    ForceOption,
+    GridChoice,
+    GridOption,
+    LabelsOption,
+    MaskOption,
+    MaxMemoryOption,
+    ModelOption,
+    OverwriteOption,
+    RegionOption,
+    SizeOption,
+    SpacingOption,
+    UnknownIds,
+    UnknownOption,
+    WeightsOption,
+)
+
+
+class SamplerChoice(str, Enum):
+    rflow = "rflow"
+    ddpm = "ddpm"
+    ddim = "ddim"
+
+
+class TimeSteps(str, Enum):
+    exact = "exact"
+    reference = "reference"
+
+
+class LabelOutChoice(str, Enum):
+    model = "model"
+    input = "input"
+
+
+@edge
+def generate(
+    mask: MaskOption = None,
+    spacing: SpacingOption = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the results.")
+    ] = Path("out"),
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the first sample.")] = 0,
+    samples: Annotated[
+        int, typer.Option("--samples", min=1, help="How many; seeds seed, seed+1, …")
+    ] = 1,
+    retries: Annotated[
+        int, typer.Option("--retries", min=0, help="Further tries for a case that fails QC.")
+    ] = 2,
+    grid: GridOption = GridChoice.asked,
+    region: RegionOption = None,
+    size: SizeOption = None,
+    labels: LabelsOption = "auto",
+    unknown: UnknownOption = UnknownIds.error,
+    body: BodyOption = BodyChoice.auto,
+    body_mask: BodyMaskOption = None,
+    ct: CtOption = None,
+    label_out: Annotated[
+        LabelOutChoice,
+        typer.Option("--label-out", help="Ids of the label file: MAISI's, or those that came in."),
+    ] = LabelOutChoice.model,
+    model: ModelOption = "maisi-mini-ct",
+    weights: WeightsOption = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, help="Sampling steps; default: the model's.")
+    ] = None,
+    sampler: Annotated[
+        SamplerChoice | None, typer.Option("--sampler", help="Default: the model's.")
+    ] = None,
+    time_steps: Annotated[
+        TimeSteps,
+        typer.Option("--time-steps", help="Exact, or truncated as in the reference (parity)."),
+    ] = TimeSteps.exact,
+    guidance: Annotated[
+        float | None, typer.Option("--guidance", min=0.0, help="Scale; default: the model's.")
+    ] = None,
+    norms: Annotated[
+        Path | None, typer.Option("--norms", metavar="FILE", help="QC ranges from `qc fit`.")
+    ] = None,
+    device: DeviceOption = "auto",
+    max_memory: MaxMemoryOption = None,
+    force: ForceOption = False,
+    overwrite: OverwriteOption = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Do only what an earlier run left undone.")
+    ] = False,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Use a phantom made on the spot as the mask.")
+    ] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> int:
+    """Make a synthetic CT that follows a mask.
+
+    Example: synthct generate --mask seg.nii.gz --spacing 1.5 1.5 2 -o out/
+
+    Exit code 0: done, and QC passed. 4: QC failed (the best try is in out/rejected/).
+    """
+    from synthct.cli.generate_text import report_text
+    from synthct.workflows.progress import progress_on_stderr
+    from synthct.workflows.request import memory_bytes
+
+    words: dict[str, Any] = {
+        "spacing_mm": spacing,
+        "grid": grid.value,
+        "region": tuple(name.value for name in region or ()),
+        "size": size,
+        "labels": labels,
+        "unknown": unknown.value,
+        "body": body.value,
+        "body_mask": body_mask,
+        "ct": ct,
+        "model": model,
+        "weights": weights,
+        "device": device,
+        "max_memory_bytes": None if max_memory is None else memory_bytes(max_memory),
+        "force": force,
+        "output": output,
+        "seed": seed,
+        "samples": samples,
+        "retries": retries,
+        "steps": steps,
+        "sampler": None if sampler is None else sampler.value,
+        "time_steps": time_steps.value,
+        "guidance": guidance,
+        "label_out": label_out.value,
+        "norms": norms,
+        "overwrite": overwrite,
+        "resume": resume,
+    }
+    with progress_on_stderr(quiet) as progress:
+        if demo:
+            from synthct.workflows.demo import generate_demo
+
+            report = generate_demo(progress=progress, **words)
+        else:
+            from synthct.workflows.generate import generate as run
+
+            report = run(mask, progress=progress, **words)
+    emit(
+        report.as_dict(),
+        as_json,
+        lambda found: report_text(found, output, verbose),
+        quiet=quiet and report.exit_code == 0,
+    )
+    return report.exit_code
+
+
+def register(app: typer.Typer) -> None:
+    app.command("generate")(generate)

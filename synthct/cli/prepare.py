@@ -1,0 +1,84 @@
+"""`synthct prepare SCANS -o DATA`: a folder of scans made ready for training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from synthct.cli.console import DONE, JsonOption, QuietOption, VerboseOption, edge, emit
+
+_SOME_FAILED = 7
+
+
+@edge
+def prepare(
+    scans: Annotated[
+        Path, typer.Argument(metavar="SCANS", help="Folder of scans, searched downwards.")
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help="The dataset folder.")
+    ],
+    exclude: Annotated[
+        Path | None,
+        typer.Option(
+            "--exclude",
+            metavar="FILE",
+            help="Cases or subjects to keep for validation, one a line.",
+        ),
+    ] = None,
+    cases: Annotated[
+        Path | None,
+        typer.Option("--cases", metavar="FILE", help="Table: subject, use, labels, atlas of each."),
+    ] = None,
+    pseudo_labels: Annotated[
+        bool, typer.Option("--pseudo-labels", help="Carry labels over from the labelled cases.")
+    ] = False,
+    phantoms: Annotated[
+        int, typer.Option("--phantoms", min=0, help="How many phantoms to add to the pairs.")
+    ] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of phantoms and renderings.")] = 0,
+    labels: Annotated[
+        str,
+        typer.Option("--labels", metavar="SCHEME", help="Scheme of the labels: auto, or a name."),
+    ] = "auto",
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> int:
+    """Make a folder of scans ready for training: images, pairs with labels, a manifest.
+
+    \b
+    Example: synthct prepare scans/ -o data/ --pseudo-labels --cases cases.tsv --phantoms 48
+
+    What stands in DATA already and is unchanged stays; an interrupted run goes on where it stood.
+    """
+    from synthct.workflows.prepare import PrepareRequest
+    from synthct.workflows.prepare import prepare as run
+    from synthct.workflows.progress import progress_on_stderr
+
+    request = PrepareRequest(scans, output, exclude, cases, pseudo_labels, phantoms, seed, labels)
+    with progress_on_stderr(quiet) as progress:
+        result = run(request, progress)
+    emit(result.as_dict(), as_json, lambda made: prepared_text(made, full=verbose), quiet=quiet)
+    return _SOME_FAILED if result.failed else DONE
+
+
+def prepared_text(made: Mapping[str, Any], *, full: bool = False) -> str:
+    """The dataset in lines; `full` gives the reason for each case without a pair."""
+    pairs = ", ".join(f"{n} {kind}" for kind, n in made["pairs"].items())
+    lines = [
+        f"{made['train']} scans to train on, {made['validation']} to validate, pairs: {pairs}",
+        f"{made['made']} made, {made['kept']} there already: {made['output']}",
+    ]
+    lines += [f"  failed: {case}: {why}" for case, why in made["failed"].items()]
+    if full:
+        left_out = {**made["excluded"], **made["without_pair"]}
+        lines += [f"  no pair: {case}: {why}" for case, why in left_out.items()]
+    return "\n".join(lines)
+
+
+def register(app: typer.Typer) -> None:
+    app.command("prepare")(prepare)

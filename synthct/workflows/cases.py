@@ -1,0 +1,149 @@
+"""What to do with each scan of a folder: a table that a person can edit (`cases.tsv`)."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from synthct.errors import InputError
+from synthct.workflows.pairs import SUFFIXES, stem
+
+USES = ("train", "validation", "skip")
+LABELLED = ("none", "complete", "partial")
+COLUMNS = ("case", "subject", "use", "labels", "ids", "atlas", "reason")
+HEAD = "head"
+
+
+@dataclass(frozen=True)
+class CasePlan:
+    """One scan and what becomes of it.
+
+    Attributes:
+        labels: none; complete (the file labels all that its scheme knows); partial (it labels some
+            structures, and is drawn over pseudo-labels).
+        ids: id in the file → MAISI id, for partial labels.
+        scheme: of complete labels; `auto` where the file tells it.
+        atlas: cases with complete labels to register, top first; (`head`,) for thresholds alone.
+        reason: why it is skipped, or has no pair.
+    """
+
+    case: str
+    image: Path
+    label_file: Path | None = None
+    subject: str = ""
+    use: str = "train"
+    labels: str = "none"
+    ids: Mapping[int, int] = field(default_factory=dict)
+    scheme: str = "auto"
+    atlas: tuple[str, ...] = ()
+    reason: str = ""
+
+
+def plan_cases(
+    scans: Path,
+    *,
+    table: Path | None = None,
+    excluded: frozenset[str] = frozenset(),
+    scheme: str = "auto",
+) -> tuple[CasePlan, ...]:
+    """Every scan under `scans`, in order of name, with what `table` says of it.
+
+    A scan that the table does not name is trained on without labels; with labels beside it they
+    count as complete, and are read as `scheme`. The column `ids` holds `1=23 3=12` for partial
+    labels, the name of a scheme for complete ones. `excluded` cases and subjects are kept for validation.
+
+    Raises:
+        InputError: no scans; a table that names a case which is not there, or makes no sense.
+    """
+    plans = {p.case: replace(p, scheme=scheme) for p in _found(scans)}
+    for row in _rows(table) if table else []:
+        if row["case"] not in plans:
+            raise InputError(f"{table}: no scan {row['case']!r} in {scans}", "correct the table")
+        plans[row["case"]] = _told(plans[row["case"]], row)
+    return tuple(_kept_apart(plans[case], excluded) for case in sorted(plans))
+
+
+def read_excluded(path: Path) -> frozenset[str]:
+    """Cases or subjects, one a line; `#` begins a remark."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as text", "one case a line") from error
+    return frozenset(name for line in lines if (name := line.partition("#")[0].strip()))
+
+
+def _found(scans: Path) -> list[CasePlan]:
+    if not scans.is_dir():
+        raise InputError(f"{scans}: no such folder", "pass a folder of scans")
+    plans = []
+    for folder in sorted({scans, *(p for p in scans.rglob("*") if p.is_dir())}):
+        files = {stem(p): p for p in sorted(folder.iterdir()) if p.name.endswith(SUFFIXES)}
+        for name, image in _images(files).items():
+            labels = files.get("labels" if name == "image" else f"{name.removesuffix('_ct')}_dseg")
+            case = _case_name(scans, folder, name)
+            known = "complete" if labels else "none"
+            plans.append(CasePlan(case, image, labels, subject=case, labels=known))
+    if not plans:
+        raise InputError(f"no scans in {scans}", "accepted: CASE/image.nii.gz, or X_ct.nii.gz")
+    return plans
+
+
+def _images(files: Mapping[str, Path]) -> dict[str, Path]:
+    """`image` alone where a folder has one; else all that are no labels."""
+    if "image" in files:
+        return {"image": files["image"]}
+    return {n: p for n, p in files.items() if not n.endswith("_dseg") and n != "labels"}
+
+
+def _case_name(scans: Path, folder: Path, name: str) -> str:
+    inner = folder.relative_to(scans).parts
+    own = () if name == "image" and inner else (name.removesuffix("_ct"),)
+    return "_".join((*inner, *own))
+
+
+def _rows(table: Path) -> list[dict[str, str]]:
+    try:
+        with open(table, encoding="utf-8", newline="") as file:
+            lines = [line for line in file if not line.startswith("#")]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{table}: cannot be read as text") from error
+    rows = list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
+    if not rows or set(rows[0]) != set(COLUMNS):
+        raise InputError(f"{table}: expected the columns {', '.join(COLUMNS)}, tab-separated")
+    return [{key: (value or "").strip() for key, value in row.items()} for row in rows]
+
+
+def _told(plan: CasePlan, row: Mapping[str, str]) -> CasePlan:
+    use, labels = row["use"] or plan.use, row["labels"] or plan.labels
+    if use not in USES or labels not in LABELLED:
+        raise InputError(
+            f"{plan.case}: use {use!r}, labels {labels!r}",
+            f"use: {', '.join(USES)}; labels: {', '.join(LABELLED)}",
+        )
+    if labels != "none" and plan.label_file is None:
+        raise InputError(f"{plan.case}: {labels} labels, but no label file beside the scan")
+    return replace(
+        plan,
+        subject=row["subject"] or plan.subject,
+        use=use,
+        labels=labels,
+        ids=_ids(plan.case, row["ids"]) if labels == "partial" else {},
+        scheme=(row["ids"] if labels == "complete" else "") or plan.scheme,
+        atlas=tuple(row["atlas"].split()),
+        reason=row["reason"],
+    )
+
+
+def _ids(case: str, text: str) -> dict[int, int]:
+    try:
+        return {int(a): int(b) for a, b in (pair.split("=") for pair in text.split())}
+    except ValueError as error:
+        raise InputError(f"{case}: ids {text!r}; expected e.g. `1=23 3=12`") from error
+
+
+def _kept_apart(plan: CasePlan, excluded: frozenset[str]) -> CasePlan:
+    if plan.use == "train" and {plan.case, plan.subject} & excluded:
+        return replace(plan, use="validation", reason=plan.reason or "never trained on")
+    return plan

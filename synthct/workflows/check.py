@@ -1,0 +1,140 @@
+"""The dry run of `generate`: everything that can be known before a network runs. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from synthct.checkpoints import catalogue, store
+from synthct.checkpoints.catalogue import Entry
+from synthct.checkpoints.store import Weights
+from synthct.errors import UsageError
+from synthct.geometry import Geometry
+from synthct.models.maisi.spec import MaisiSpec, preset
+from synthct.workflows.grid import GridPlan, padded, plan_grid
+from synthct.workflows.mask import UnderstoodMask, describe, understand
+from synthct.workflows.memory import MemoryEstimate, estimate
+from synthct.workflows.request import Request
+
+
+@dataclass(frozen=True, eq=False)
+class CheckReport:
+    """What `generate` would do with the request."""
+
+    request: Request
+    entry: Entry
+    mask: UnderstoodMask | None
+    regions: tuple[str, ...]
+    grid: GridPlan
+    memory: MemoryEstimate
+    weights: Weights
+
+    def as_dict(self) -> dict[str, object]:
+        return {
+            "mask": None if self.mask is None else self.mask.as_dict(),
+            "regions": list(self.regions),
+            "grid": {
+                "asked": describe(self.grid.asked),
+                "inner": describe(self.grid.inner),
+                "notes": list(self.grid.notes),
+            },
+            "model": _limits(self.entry),
+            "weights": {
+                "folder": str(self.weights.folder),
+                "files": {role: path.name for role, path in self.weights.files.items()},
+            },
+            "memory": {
+                **self.memory.as_dict(),
+                "allowed_bytes": self.request.max_memory_bytes,
+            },
+        }
+
+
+def check(mask: Path | str | None = None, **words: Any) -> CheckReport:
+    """What would `generate` do with this mask and these words (those of `Request`)?
+
+    Raises:
+        UsageError: the words make no request.
+        InputError: `generate` would refuse the mask or the grid.
+        MemoryBudgetError: it would not fit.
+        WeightsError: the model's weights are not there, or damaged.
+    """
+    return check_request(Request.of(mask=mask, **words))
+
+
+def check_request(request: Request) -> CheckReport:
+    """The same for a request that is one already."""
+    entry = catalogue.entry(request.model)
+    understood = _mask(request)
+    source = _source(request, understood)
+    spacing_mm = request.spacing_mm or source.spacing_mm
+    grid = plan_grid(source, spacing_mm, entry, grid=request.grid, force=request.force)
+    weights = store.verify(entry, request.weights)
+    fed = padded(grid.inner.shape, entry.grid_multiple)
+    memory = estimate(spec_of(entry), fed, grid.asked.shape, _size_bytes(weights))
+    return CheckReport(
+        request=request,
+        entry=entry,
+        mask=understood,
+        regions=_regions(request, entry, understood),
+        grid=grid,
+        memory=memory.within(request.max_memory_bytes),
+        weights=weights,
+    )
+
+
+def spec_of(entry: Entry) -> MaisiSpec:
+    """The parameters of the entry's networks."""
+    return preset(str(entry.network["spec"]))
+
+
+def _mask(request: Request) -> UnderstoodMask | None:
+    if request.mask is None:
+        return None
+    return understand(
+        request.mask,
+        labels=request.labels,
+        body=request.body,
+        body_mask=request.body_mask,
+        ct=request.ct,
+        unknown=request.unknown,
+    )
+
+
+def _source(request: Request, understood: UnderstoodMask | None) -> Geometry:
+    """The field of view: the mask's, or size × spacing."""
+    if understood is not None:
+        return understood.labels.geometry
+    if request.size is None or request.spacing_mm is None:
+        raise UsageError("without a mask, a size and a spacing are needed")
+    return Geometry.from_spacing(request.size, request.spacing_mm)
+
+
+def _regions(request: Request, entry: Entry, understood: UnderstoodMask | None) -> tuple[str, ...]:
+    unknown = [region for region in request.region if region not in entry.regions]
+    if unknown:
+        raise UsageError(
+            f"{entry.name} takes no region {', '.join(unknown)}",
+            f"it knows: {', '.join(entry.regions) or 'no regions'}",
+        )
+    if request.region or understood is None:
+        return request.region
+    return understood.regions
+
+
+def _size_bytes(weights: Weights) -> int:
+    return sum(path.stat().st_size for path in weights.files.values())
+
+
+def _limits(entry: Entry) -> dict[str, object]:
+    return {
+        "name": entry.name,
+        "title": entry.title,
+        "licence": entry.licence,
+        "spacing_range_mm": [list(axis) for axis in entry.spacing_range_mm],
+        "fov_min_mm": list(entry.fov_min_mm),
+        "fov_max_mm": list(entry.fov_max_mm),
+        "steps": entry.default_steps,
+        "sampler": entry.sampler,
+    }

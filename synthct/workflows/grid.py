@@ -1,0 +1,104 @@
+"""From the field of view and the spacing asked for to the grids: written, and inside the network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+from typing import Literal
+
+import numpy as np
+
+from synthct.checkpoints.catalogue import Entry
+from synthct.errors import GridError
+from synthct.geometry import Geometry, Shape, Spacing
+
+_AXES = ("left-right", "front-back", "head-foot")
+
+
+@dataclass(frozen=True, eq=False)
+class GridPlan:
+    """Attributes:
+    asked: the grid that is written: the mask's orientation.
+    inner: the network's own: RAS, a spacing that it was trained on, the same corner. It covers
+        the field of view; what is sampled is the box of the body in it, padded to the stride.
+    notes: one-line remarks for the user.
+    """
+
+    asked: Geometry
+    inner: Geometry
+    notes: tuple[str, ...]
+
+    @property
+    def resampled(self) -> bool:
+        return not np.allclose(self.asked.as_ras().spacing_mm, self.inner.spacing_mm, atol=1e-6)
+
+
+def plan_grid(
+    source: Geometry,
+    spacing_mm: Spacing,
+    entry: Entry,
+    *,
+    grid: Literal["asked", "input"] = "asked",
+    force: bool = False,
+) -> GridPlan:
+    """The grids for the field of view of `source` at `spacing_mm` along its own voxel axes.
+
+    Raises:
+        GridError: the field of view is outside what the model was trained on, and not `force`.
+    """
+    wanted = source.with_spacing(spacing_mm)
+    written = source if grid == "input" else wanted
+    ras = wanted.as_ras()
+    notes = _judge_view(ras, entry, force)
+    spacing = _nearest(ras.spacing_mm, entry)
+    if not np.allclose(spacing, ras.spacing_mm, atol=1e-6):
+        finer = "coarser" if max(spacing) > max(ras.spacing_mm) else "finer"
+        notes.append(
+            f"{entry.name} was not trained at {_mm(ras.spacing_mm)}: sampled at {_mm(spacing)} "
+            f"(R A S), {finer} than asked, and resampled"
+        )
+    elif grid == "input":
+        notes.append(f"sampled at {_mm(spacing)} (R A S), written on the mask's own grid")
+    return GridPlan(written, ras.with_spacing(spacing), tuple(notes))
+
+
+def padded(shape: Shape, multiple: int) -> Shape:
+    """The shape that the network is fed: sides rounded up to `multiple`."""
+    i, j, k = (ceil(n / multiple) * multiple for n in shape)
+    return i, j, k
+
+
+def _nearest(spacing_mm: Spacing, entry: Entry) -> Spacing:
+    i, j, k = (
+        min(max(s, low), high)
+        for s, (low, high) in zip(spacing_mm, entry.spacing_range_mm, strict=True)
+    )
+    return i, j, k
+
+
+def _judge_view(ras: Geometry, entry: Entry, force: bool) -> list[str]:
+    wrong = [
+        f"{axis} {extent:.0f} mm (trained on {low:g} to {high:g})"
+        for axis, extent, low, high in zip(
+            _AXES, ras.extent_mm, entry.fov_min_mm, entry.fov_max_mm, strict=True
+        )
+        if not low <= extent + 1e-6 <= high + 1e-6
+    ]
+    if wrong and not force:
+        nearest = _mm(
+            tuple(  # type: ignore[arg-type]
+                min(max(extent, low), high)
+                for extent, low, high in zip(
+                    ras.extent_mm, entry.fov_min_mm, entry.fov_max_mm, strict=True
+                )
+            )
+        )
+        raise GridError(
+            f"field of view outside what {entry.name} was trained on: {'; '.join(wrong)}",
+            f"the nearest valid one is {nearest} (R A S); --force goes on regardless",
+        )
+    return [f"field of view outside the training, forced: {'; '.join(wrong)}"] if wrong else []
+
+
+def _mm(values: Spacing) -> str:
+    return " x ".join(f"{v:.4g}" for v in values) + " mm"

@@ -1,0 +1,322 @@
+"""A folder of scans → arrays to train on, with a manifest: images, pairs, phantoms.
+
+The dataset folder: `images/` (training scans), `validation/` (never trained on), `pairs/` (scans
+and phantoms with MAISI labels), `manifest.tsv`. Each entry is whole or absent; a run that was
+stopped goes on where it stood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from synthct.errors import InputError, SynthctError
+from synthct.geometry import Spacing
+from synthct.labels.body import body_from_ct, with_body
+from synthct.labels.detect import detect
+from synthct.labels.groups import BODY, regions_present
+from synthct.labels.pseudo import PseudoLabels, label_head, pseudo_labels
+from synthct.labels.remap import ids_present, remap
+from synthct.labels.render import render_hu
+from synthct.phantom import make_phantom_with_tissues
+from synthct.phantom.regions import REGIONS as PHANTOM_REGIONS
+from synthct.record import fingerprint, sha256_of
+from synthct.volume.atlas import Atlas, fuse, transfer
+from synthct.volume.manifest import FILE_NAME, Manifest, Row, read_manifest, write_manifest
+from synthct.volume.prepared import conform, is_cut_out, save_case, without_table
+from synthct.volume.reading import read_image, read_labels
+from synthct.volume.resample import resample_labels, to_ras
+from synthct.volume.volume import LabelVolume, Volume
+from synthct.workflows.cases import HEAD, CasePlan, plan_cases, read_excluded
+from synthct.workflows.progress import Progress, SilentProgress
+
+Labels = npt.NDArray[np.uint8]
+FORMAT = 1
+"""Raised whenever preparing the same scan gives other arrays: older entries are then made anew."""
+PHANTOM_SHARES = {"chest-abdomen": 14, "chest": 10, "abdomen": 10, "pelvis": 7, "head": 7}
+PHANTOM_SPACING_MM = (2.5, 4.0)
+PHANTOM_SEED = 1000
+LESION_SHARE = 0.35
+_COVERED = 0.5  # planes of which the atlas covers less than this are cut off a pair
+
+
+@dataclass(frozen=True)
+class PrepareRequest:
+    """What to prepare, from where to where.
+
+    Attributes:
+        excluded: file of cases or subjects, one a line, kept for validation.
+        cases: table that says more of each scan (see `synthct.workflows.cases`).
+        pseudo_labels: carry labels from the complete cases to the others.
+        phantoms: how many parametric phantoms to add to the pairs.
+        seed: of phantoms and renderings.
+        labels: scheme of complete labels whose ids do not tell it, unless the table names one.
+    """
+
+    scans: Path
+    output: Path
+    excluded: Path | None = None
+    cases: Path | None = None
+    pseudo_labels: bool = False
+    phantoms: int = 0
+    seed: int = 0
+    labels: str = "auto"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The manifest of the whole dataset, how many entries this run made, and what failed."""
+
+    output: Path
+    manifest: Manifest
+    made: int
+    kept: int
+    failed: dict[str, str]
+
+    def as_dict(self) -> dict[str, object]:
+        rows = list(self.manifest.values())
+        return {
+            "output": str(self.output),
+            "made": self.made,
+            "kept": self.kept,
+            "train": sum(r.split == "train" and bool(r.image) for r in rows),
+            "validation": len(self.manifest.split("validation")),
+            "pairs": {k: sum(r.kind == k and bool(r.pair) for r in rows)
+                      for k in ("real", "pseudo", "phantom")},
+            "excluded": {r.case: r.reason for r in self.manifest.split("excluded")},
+            "without_pair": {r.case: r.reason for r in rows if r.split == "train" and not r.pair},
+            "failed": self.failed,
+        }  # fmt: skip
+
+
+def prepare(request: PrepareRequest, progress: Progress | None = None) -> Prepared:
+    """Prepare every scan and phantom asked for; entries that are there and unchanged stay.
+
+    Raises:
+        InputError: no scans, or a table that does not fit them.
+        OutputError: the dataset folder cannot be written.
+    """
+    progress = progress or SilentProgress()
+    excluded = read_excluded(request.excluded) if request.excluded else frozenset()
+    plans = plan_cases(request.scans, table=request.cases, excluded=excluded, scheme=request.labels)
+    desk = _Desk(request, plans)
+    ordered = sorted(plans, key=lambda p: (p.labels != "complete", p.case))  # atlases come first
+    with progress.stage("case", len(ordered) + request.phantoms) as advance:
+        for plan in ordered:
+            desk.enter(plan.case, desk.request_of(plan), partial(desk.scan, plan))
+            advance()
+        for number in range(request.phantoms):
+            case = f"phantom-{number:03d}"
+            asked = fingerprint({"format": FORMAT, "seed": request.seed, "number": number})
+            desk.enter(case, asked, partial(desk.phantom, number))
+            advance()
+    return desk.result()
+
+
+class _Desk:
+    """One run: the plans, the atlases read so far, and the manifest as it grows."""
+
+    def __init__(self, request: PrepareRequest, plans: tuple[CasePlan, ...]) -> None:
+        self.request = request
+        self.plans = {plan.case: plan for plan in plans}
+        self.atlases: dict[str, Atlas] = {}
+        self.failed: dict[str, str] = {}
+        self.made = self.kept = 0
+        path = request.output / FILE_NAME
+        self.manifest = read_manifest(path) if path.exists() else Manifest()
+
+    def request_of(self, plan: CasePlan) -> str:
+        """What decides on a scan's arrays: the plan and the files it reads."""
+        files = [plan.image, plan.label_file]
+        if self.request.pseudo_labels:
+            files += [self.plans[a].image for a in plan.atlas if a in self.plans]
+        hashes = [sha256_of(f) for f in files if f]
+        asked = {k: v for k, v in asdict(plan).items() if k not in ("image", "label_file")}
+        return fingerprint({"format": FORMAT, "plan": asked, "files": hashes,
+                            "pseudo": self.request.pseudo_labels})  # fmt: skip
+
+    def enter(self, case: str, asked: str, make: Callable[[], Row]) -> None:
+        """Make an entry, unless it stands there already; a case that fails is noted."""
+        if self._stands(case, asked):
+            self.kept += 1
+            return
+        try:
+            row = replace(make(), made_by=asked)
+        except SynthctError as error:
+            if isinstance(error, InputError) and error.kind != "OutputError":
+                self.failed[case] = error.message
+                return
+            raise
+        self.manifest = self.manifest.with_row(row)
+        write_manifest(self.request.output / FILE_NAME, self.manifest)
+        self.made += 1
+
+    def result(self) -> Prepared:
+        return Prepared(self.request.output, self.manifest, self.made, self.kept, self.failed)
+
+    def _stands(self, case: str, asked: str) -> bool:
+        row = self.manifest.get(case)
+        if row is None or row.made_by != asked:
+            return False
+        files = ((row.image, row.image_sha256), (row.pair, row.pair_sha256))
+        return all(
+            (self.request.output / name).is_file() and sha256_of(self.request.output / name) == sha
+            for name, sha in files
+            if name
+        )
+
+    # ── one scan ──────────────────────────────────────────────────────────────────────────────
+
+    def scan(self, plan: CasePlan) -> Row:
+        row = Row(plan.case, plan.subject, "excluded", "image", source=plan.image.name,
+                  source_sha256=sha256_of(plan.image), reason=plan.reason)  # fmt: skip
+        if plan.use == "skip":
+            return row
+        hu, body, spacing = read_case(plan.image)
+        folder = "images" if plan.use == "train" else "validation"
+        meta = {"id": plan.case, "subject": plan.subject, "kind": "image", "split": plan.use}
+        image = self._save(folder, plan.case, {"image": hu, "body": body}, spacing, meta)
+        row = replace(row, split=plan.use, image=image[0], image_sha256=image[1],
+                      spacing_mm=" x ".join(f"{s:.4g}" for s in spacing))  # fmt: skip
+        found = self._labels(plan, hu, body, spacing) if plan.use == "train" else None
+        return row if found is None else self._pair(row, hu, spacing, *found)
+
+    def _pair(self, row: Row, hu: npt.NDArray[Any], spacing: Spacing, kind: str,
+              found: PseudoLabels, planes: slice) -> Row:  # fmt: skip
+        arrays = {"image": hu, "labels": found.labels, "known": found.known}
+        arrays = {name: np.ascontiguousarray(a[:, :, planes]) for name, a in arrays.items()}
+        regions = regions_present(ids_present(arrays["labels"]))
+        meta = {"id": row.case, "subject": row.subject, "kind": kind, "regions": list(regions),
+                "dropped": list(found.dropped)}  # fmt: skip
+        pair = self._save("pairs", row.case, arrays, spacing, meta)
+        gone = ", ".join(str(i) for i in found.dropped)
+        reason = row.reason or (f"dropped ids {gone}" if gone else "")
+        return replace(row, kind=kind, regions="+".join(regions), pair=pair[0],
+                       pair_sha256=pair[1], reason=reason)  # fmt: skip
+
+    def _labels(
+        self, plan: CasePlan, hu: npt.NDArray[Any], body: npt.NDArray[Any], spacing: Spacing
+    ) -> tuple[str, PseudoLabels, slice] | None:
+        """Kind, labels and the planes worth keeping; None: this scan gets no pair."""
+        everything = slice(0, hu.shape[2])
+        if plan.labels == "complete":
+            labels = with_body(_own_labels(plan, hu.shape), body)
+            return "real", PseudoLabels(labels, np.ones(hu.shape, np.uint8), ()), everything
+        if not self.request.pseudo_labels or not plan.atlas:
+            return None
+        if plan.atlas == (HEAD,):
+            return "pseudo", label_head(hu, body, spacing), everything
+        moved = fuse([transfer(hu, spacing, self._atlas(name)) for name in plan.atlas])
+        found = pseudo_labels(hu, body, moved.labels, moved.covered, spacing)
+        if plan.labels == "partial":
+            found = _drawn_over(found, _file_labels(plan, hu.shape), plan)
+        return "pseudo", found, _covered_planes(moved.covered, body)
+
+    def _atlas(self, case: str) -> Atlas:
+        if case not in self.atlases:
+            plan = self.plans.get(case)
+            if plan is None or plan.labels != "complete" or plan.use != "train":
+                raise InputError(f"{case} is no atlas: a training case with complete labels needed")
+            hu, _, spacing = read_case(plan.image)
+            self.atlases[case] = Atlas(case, hu, _own_labels(plan, hu.shape), spacing)
+        return self.atlases[case]
+
+    # ── one phantom ───────────────────────────────────────────────────────────────────────────
+
+    def phantom(self, number: int) -> Row:
+        """Another person, region and spacing for each number; one rendering, and the tissues, so
+        that training can draw others."""
+        case = f"phantom-{number:03d}"
+        rng = np.random.default_rng([self.request.seed, number])
+        regions = [r for r in PHANTOM_REGIONS if r in PHANTOM_SHARES]
+        shares = np.array([PHANTOM_SHARES[r] for r in regions], float)
+        region = regions[int(rng.choice(len(regions), p=shares / shares.sum()))]
+        plane, along = (round(float(rng.uniform(*PHANTOM_SPACING_MM)), 2) for _ in range(2))
+        spacing = (plane, plane, along)
+        person = PHANTOM_SEED + self.request.seed * 10_000 + number
+        lesions = bool(rng.random() < LESION_SHARE)
+        volume, tissues = make_phantom_with_tissues(region, spacing, person, lesions=lesions)
+        labels = volume.array.astype(np.uint8)
+        image = np.rint(render_hu(labels, tissues, spacing, rng)).astype(np.int16)
+        shown = regions_present(ids_present(labels))
+        meta = {"id": case, "subject": case, "kind": "phantom", "regions": list(shown),
+                "region": region, "seed": person, "lesions": lesions}  # fmt: skip
+        arrays = {"image": image, "labels": labels, "tissues": tissues,
+                  "known": np.ones(labels.shape, np.uint8)}  # fmt: skip
+        pair = self._save("pairs", case, arrays, spacing, meta)
+        return Row(case, case, "train", "phantom", "+".join(shown),
+                   " x ".join(f"{s:g}" for s in spacing), pair=pair[0],
+                   pair_sha256=pair[1], source=f"phantom {region} seed {person}")  # fmt: skip
+
+    def _save(self, folder: str, case: str, arrays: dict[str, Any], spacing: Spacing,
+              meta: Mapping[str, object]) -> tuple[str, str]:  # fmt: skip
+        path = self.request.output / folder / f"{case}.npz"
+        save_case(path, arrays, spacing, meta, overwrite=True)
+        return f"{folder}/{case}.npz", sha256_of(path)
+
+
+def read_case(path: Path) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.bool_], Spacing]:
+    """A scan as int16 HU without the table, its body, its spacing; a crop keeps all it shows."""
+    volume: Volume = conform(read_image(path))
+    spacing = volume.geometry.spacing_mm
+    body = body_from_ct(volume.array, spacing, 2)
+    if is_cut_out(body):
+        return np.rint(volume.array).astype(np.int16), body, spacing
+    return without_table(volume.array, body), body, spacing
+
+
+def _own_labels(plan: CasePlan, shape: tuple[int, ...]) -> Labels:
+    """Complete labels of a case in MAISI ids on its prepared grid."""
+    volume = _read_labels(plan)
+    scheme = detect(volume.ids(), volume.names, plan.scheme or None).scheme
+    labels, _ = remap(volume.array, scheme, unknown="body")
+    return _on_grid(volume.with_array(np.where(labels == BODY, 0, labels)), shape)
+
+
+def _file_labels(plan: CasePlan, shape: tuple[int, ...]) -> Labels:
+    volume = _read_labels(plan)
+    table = np.zeros(max(256, int(volume.array.max()) + 1), np.uint8)
+    for own, maisi in plan.ids.items():
+        table[own] = maisi
+    return _on_grid(volume.with_array(table[volume.array]), shape)
+
+
+def _read_labels(plan: CasePlan) -> LabelVolume:
+    if plan.label_file is None:
+        raise InputError(f"{plan.case}: no label file")
+    return read_labels(plan.label_file).labels
+
+
+def _on_grid(labels: LabelVolume, shape: tuple[int, ...]) -> Labels:
+    """On the grid that `conform` gives the scan of the same geometry."""
+    upright = to_ras(labels)
+    if upright.array.shape != shape:
+        spacing = conform(Volume(upright.array, upright.geometry)).geometry.spacing_mm
+        upright = resample_labels(upright, upright.geometry.with_spacing(spacing))[0]
+    if upright.array.shape != shape:
+        raise InputError(f"labels of shape {upright.array.shape} for a scan of shape {shape}")
+    return np.ascontiguousarray(upright.array, dtype=np.uint8)
+
+
+def _drawn_over(found: PseudoLabels, own: Labels, plan: CasePlan) -> PseudoLabels:
+    """The file's partial labels over the pseudo-labels, known where they stand."""
+    there = own > 0
+    labels = np.where(there, own, found.labels).astype(np.uint8)
+    known = np.where(there, np.uint8(1), found.known).astype(np.uint8)
+    dropped = tuple(i for i in found.dropped if i not in set(plan.ids.values()))
+    return PseudoLabels(labels, known, dropped)
+
+
+def _covered_planes(covered: npt.NDArray[Any], body: npt.NDArray[Any]) -> slice:
+    """The axial planes of whose body the atlas covers most."""
+    share = (covered & body).sum(axis=(0, 1)) / np.maximum(body.sum(axis=(0, 1)), 1)
+    planes = np.flatnonzero(share > _COVERED)
+    if planes.size == 0:
+        raise InputError("the atlas covers no plane of the scan")
+    return slice(int(planes[0]), int(planes[-1]) + 1)

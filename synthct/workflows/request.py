@@ -1,0 +1,87 @@
+"""What is asked for: the words that `generate` and `check` share, typed and checked. No torch."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from synthct.checkpoints.catalogue import DEFAULT_MODEL, Region
+from synthct.errors import UsageError
+
+Spacing = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
+Size = tuple[PositiveInt, PositiveInt, PositiveInt]
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
+
+_MEMORY = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([KMGT])(?:i?B)?\s*$", re.IGNORECASE)
+_POWER = {"K": 1, "M": 2, "G": 3, "T": 4}
+
+R = TypeVar("R", bound="Request")
+
+
+class Request(BaseModel):
+    """One case: a mask, or a field of view without one, and how it is to be answered."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    mask: Path | None = None
+    spacing_mm: Spacing | None = None
+    size: Size | None = None
+    """Voxels i, j, k; only without a mask."""
+    region: tuple[Region, ...] = ()
+    grid: Literal["asked", "input"] = "asked"
+    labels: str = "auto"
+    unknown: Literal["error", "body", "drop"] = "error"
+    body: Literal["auto", "none"] = "auto"
+    body_mask: Path | None = None
+    ct: Path | None = None
+    model: str = DEFAULT_MODEL
+    weights: Path | None = None
+    device: Device = "auto"
+    max_memory_bytes: PositiveInt | None = None
+    force: bool = False
+
+    @classmethod
+    def of(cls: type[R], **words: Any) -> R:
+        """The request in these words.
+
+        Raises:
+            UsageError: a word that does not exist, or a value that cannot be.
+        """
+        try:
+            return cls(**words)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            message = str(first["msg"]).removeprefix("Value error, ")
+            raise UsageError(f"{where}: {message}" if where else message) from None
+
+    @model_validator(mode="after")
+    def _mask_or_size(self) -> Request:
+        if self.mask is None and (self.size is None or self.spacing_mm is None):
+            raise ValueError("without a mask, a size (voxels) and a spacing (mm) are needed")
+        if self.mask is not None and self.size is not None:
+            raise ValueError("the field of view is the mask's: give a mask or a size, not both")
+        return self
+
+
+def memory_bytes(text: str) -> int:
+    """`16G` → bytes; K, M, G and T are powers of 1024.
+
+    Raises:
+        UsageError: no number with such a unit.
+    """
+    match = _MEMORY.match(text)
+    if match is None or float(match[1]) == 0:
+        raise UsageError(f"no amount of memory: {text!r}; accepted: 16G, 1.5G, 800M")
+    return int(float(match[1]) * 1024 ** _POWER[match[2].upper()])

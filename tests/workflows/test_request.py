@@ -1,0 +1,69 @@
+"""A request is complete and possible before anything is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from synthct.errors import MemoryBudgetError, UsageError
+from synthct.models.maisi.spec import preset
+from synthct.workflows.memory import estimate
+from synthct.workflows.request import Request, memory_bytes
+
+SPACING = (1.0, 1.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {},
+        {"size": (64, 64, 64)},
+        {"mask": "m.nii.gz", "size": (64, 64, 64)},
+        {"mask": "m.nii.gz", "spacing_mm": (1.0, 1.0, 0.0)},
+        {"mask": "m.nii.gz", "spacing_mm": (1.0, 1.0, float("nan"))},
+        {"mask": "m.nii.gz", "region": ("knee",)},
+        {"mask": "m.nii.gz", "device": "gpu"},
+        {"mask": "m.nii.gz", "colour": "blue"},
+        {"mask": "m.nii.gz", "max_memory_bytes": 0},
+    ],
+    ids=str,
+)
+def test_impossible_requests_are_usage_errors_of_one_line(words: dict[str, Any]) -> None:
+    with pytest.raises(UsageError) as refused:
+        Request.of(**words)
+    assert refused.value.message
+    assert "\n" not in refused.value.message
+
+
+def test_possible_ones_are_typed_and_frozen() -> None:
+    request = Request.of(mask="m.nii.gz", spacing_mm=[1, 1, 2], device="cuda:1")
+    assert request.mask == Path("m.nii.gz")
+    assert request.spacing_mm == SPACING
+    with pytest.raises(ValueError, match="frozen"):
+        request.device = "cpu"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("text", "amount"),
+    [("16G", 16 * 2**30), ("1.5GiB", 3 * 2**29), ("800m", 800 * 2**20), ("2 TB", 2 * 2**40)],
+)
+def test_memory_is_in_powers_of_1024(text: str, amount: int) -> None:
+    assert memory_bytes(text) == amount
+
+
+@pytest.mark.parametrize("text", ["", "16", "G", "-1G", "0G", "lots", "16X"])
+def test_other_amounts_are_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="16G"):
+        memory_bytes(text)
+
+
+def test_the_estimate_grows_with_the_grid_and_bites() -> None:
+    spec = preset("tiny")
+    small = estimate(spec, (64, 64, 64), (64, 64, 64))
+    large = estimate(spec, (128, 128, 128), (128, 128, 128))
+    assert small.peak < large.peak
+    assert large.within(large.peak) is large
+    with pytest.raises(MemoryBudgetError, match="GiB"):
+        large.within(large.peak - 1)
