@@ -1,7 +1,7 @@
 """Shape names for annotations in the tensor's world.
 
-Letters: n sample, c channel, i j k voxel axes (height and depth mean nothing before an affine speaks).
-The names say what a tensor holds; they are plain `torch.Tensor` to the type checker.
+Letters: n sample, c channel, i j k voxel axes (height and depth mean nothing before an affine
+speaks). The names say what a tensor holds; they are plain `torch.Tensor` to the type checker.
 """
 
 from __future__ import annotations

@@ -6,8 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 _DEFAULT = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+# Machines are shared and slow now and then; a slow example is not a wrong one.
+settings.register_profile("synthct", deadline=None)
+settings.load_profile("synthct")
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +22,31 @@ def shared_data() -> Path:
     if not (folder / "ct").is_dir():
         pytest.skip("the shared scans (../shared/data) are not on this machine")
     return folder
+
+
+@pytest.fixture(scope="session")
+def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files of the embedded model's shapes with untrained, seeded values."""
+    import torch
+
+    from synthct.models.maisi import networks
+    from synthct.models.maisi.spec import preset
+    from synthct.workflows.train import write_half
+
+    folder = tmp_path_factory.mktemp("random-weights")
+    spec = preset("mini-ct")
+    torch.manual_seed(0)
+    write_half(folder / "vae.safetensors", networks.build_autoencoder(spec.autoencoder), {})
+    write_half(folder / "unet.safetensors", networks.build_unet(spec), {"scale_factor": "0.5"})
+    write_half(folder / "controlnet.safetensors", networks.build_controlnet(spec), {})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_mask(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A coarse chest-abdomen phantom with the names in its header."""
+    from synthct.workflows.phantom import write_phantom
+
+    path = tmp_path_factory.mktemp("mask") / "seg.nii.gz"
+    write_phantom(path, region="abdomen", spacing_mm=(8.0, 8.0, 8.0), seed=1)
+    return path

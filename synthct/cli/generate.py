@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -113,6 +114,8 @@ def generate(
     Exit code 0: done, and QC passed. 4: QC failed (the best try is in out/rejected/).
     """
     from synthct.cli.generate_text import report_text
+    from synthct.workflows.generate import generate as run
+    from synthct.workflows.generate import unsuccessful
     from synthct.workflows.progress import progress_on_stderr
     from synthct.workflows.request import memory_bytes
 
@@ -150,14 +153,17 @@ def generate(
 
             report = generate_demo(progress=progress, **words)
         else:
-            from synthct.workflows.generate import generate as run
-
             report = run(mask, progress=progress, **words)
+    found = report.as_dict()
+    error = unsuccessful(report)
+    if error is not None:
+        found["error"] = error.as_dict()
+        print(f"error: {error.message}\nhint: {error.hint}", file=sys.stderr)
     emit(
-        report.as_dict(),
+        found,
         as_json,
-        lambda found: report_text(found, output, verbose),
-        quiet=quiet and report.exit_code == 0,
+        lambda result: report_text(result, output, verbose),
+        quiet=quiet and error is None,
     )
     return report.exit_code
 

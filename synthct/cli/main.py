@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from typing import Annotated
 
 import typer
 
 import synthct
-from synthct.cli import console
+from synthct.cli import check, console, generate, inspect, mask, prepare, qc, train, weights
 from synthct.cli.arguments import spread_lists
 
 app = typer.Typer(
@@ -24,9 +22,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for _name in ("generate", "check", "qc", "mask", "weights", "inspect", "train"):
-    if importlib.util.find_spec(f"synthct.cli.{_name}"):
-        import_module(f"synthct.cli.{_name}").register(app)
+for _command in (generate, check, qc, mask, weights, inspect, prepare, train):
+    _command.register(app)
 
 
 def _print_version(asked: bool) -> None:

@@ -39,7 +39,7 @@ def by_count(schedule: Schedule, slabs: int, itemsize: int = 4) -> Plan:
 
 
 def by_thickness(schedule: Schedule, planes: int, itemsize: int = 4) -> Plan:
-    """Slabs of at most `planes` planes where slabs are largest, thicker ones of equal cost elsewhere."""
+    """At most `planes` planes where slabs are largest, slabs of equal cost elsewhere."""
     target = max(slab_elements(step, min(planes, step.size_out[0])) for step in schedule.steps)
     thick = [max(planes, _thickest(step, target)) for step in schedule.steps]
     return _plan(schedule, _thick_cuts(schedule, thick), itemsize)

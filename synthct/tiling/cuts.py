@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 Cut = tuple[int, int]  # first plane, one past the last
 
 
@@ -18,7 +20,7 @@ def even(planes: int, count: int) -> tuple[Cut, ...]:
     count = min(count, planes)
     thin, extra = divmod(planes, count)
     edges = [slab * thin + min(slab, extra) for slab in range(count + 1)]
-    return tuple(zip(edges[:-1], edges[1:], strict=True))
+    return tuple(pairwise(edges))
 
 
 def at_most(planes: int, thickness: int) -> tuple[Cut, ...]:

@@ -1,9 +1,9 @@
 """Run a list of layers slab by slab, exactly.
 
-For each step of the schedule, for each slab: take the slab with its halo through the step's head (one
-plane at a time: normalise, activate) into a window, run the chain on the window, write the new planes,
-and note their statistics for the next group norm. Prepared planes that the next slab needs again stay in
-the window, so that the planes behind it may be overwritten.
+For each step of the schedule, for each slab: take the slab with its halo through the step's head
+(one plane at a time: normalise, activate) into a window, run the chain on the window, write the new
+planes, and note their statistics for the next group norm. Prepared planes that the next slab needs
+again stay in the window, so that the planes behind it may be overwritten.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Give freed memory back to the system, where the C library keeps it.
 
 glibc keeps freed blocks below 32 MiB, and with torch's aligned requests many of them cannot be used
-again: a run of slabs grows by up to a slab's work each. Trimming now and then bounds that; trimming after
-every slab would cost a third of the time in page faults.
+again: a run of slabs grows by up to a slab's work each. Trimming now and then bounds that; trimming
+after every slab would cost a third of the time in page faults.
 """
 
 from __future__ import annotations

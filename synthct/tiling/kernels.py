@@ -10,11 +10,13 @@ from synthct.tensors import Slab
 from synthct.tiling.cuts import Cut
 from synthct.tiling.layers import Conv, Layer, Local, Pointwise, TransposedConv, Triple, Upsample
 
-# Convolutions to so few channels waste a vector unit; on a CPU a matrix product is about 5 times faster.
+# Convolutions to so few channels waste a vector unit; on a CPU a matrix product is about 5 times
+# faster.
 _FEW_CHANNELS = 2
 
-# oneDNN sums all products of an output voxel in one float32 chain when channels come last. From this
-# length on that costs two to three times the rounding error of its blocked kernels, and exactness with it.
+# oneDNN sums all products of an output voxel in one float32 chain when channels come last. From
+# this length on that costs two to three times the rounding error of its blocked kernels, and
+# exactness with it.
 _LONG_SUM = 1024
 _TAPS = 27  # of the usual kernel
 
@@ -112,7 +114,7 @@ def _conv_padded(layer: Conv, slab: Slab, before: Triple, after: Triple) -> Slab
 
 def _prefers_onednn(slab: Slab) -> bool:
     on_cpu = slab.device.type == "cpu" and slab.dtype == torch.float32
-    return on_cpu and torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled  # type: ignore[attr-defined]
+    return on_cpu and torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)
 
 
 def _few_outputs(layer: Conv, slab: Slab) -> bool:

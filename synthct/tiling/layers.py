@@ -1,8 +1,9 @@
 """The layer kinds that tiling knows, as data, each with its rule of locality along the cut axis.
 
 A rule is two small functions on plane numbers: `extent` (how many planes come out of n) and `reach`
-(which input planes the output planes [start, stop) depend on, borders not yet considered). Group norm
-depends on every plane through its statistics and so ends a pass; `Whole` is a barrier of any kind.
+(which input planes the output planes [start, stop) depend on, borders not yet considered). Group
+norm depends on every plane through its statistics and so ends a pass; `Whole` is a barrier of any
+kind.
 """
 
 from __future__ import annotations
@@ -144,7 +145,7 @@ Layer: TypeAlias = Local | GroupNorm | Residual | Whole
 
 
 def is_pointlike(layer: Layer) -> bool:
-    """Whether an output voxel depends on the input voxel at the same place only (given statistics)."""
+    """Whether an output voxel depends only on the input voxel at its place, given statistics."""
     if isinstance(layer, Conv):
         unpadded = not any(layer.before) and not any(layer.after)
         return layer.span == (1, 1, 1) and layer.stride == (1, 1, 1) and unpadded

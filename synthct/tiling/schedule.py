@@ -1,9 +1,10 @@
 """From a list of layers to a schedule: which passes over the planes, and where each map lives.
 
-A pass reads one map plane by plane and writes another. It ends where the next layer needs statistics of
-all planes (group norm) or more neighbours than one convolution asks for. Maps of one resolution share a
-buffer: a map is overwritten plane by plane by the one made from it, and a residual sum lands on its skip.
-So a buffer holds the channels [hidden | skip], and no pass adds a map of its own.
+A pass reads one map plane by plane and writes another. It ends where the next layer needs
+statistics of all planes (group norm) or more neighbours than one convolution asks for. Maps of one
+resolution share a buffer: a map is overwritten plane by plane by the one made from it, and a
+residual sum lands on its skip. So a buffer holds the channels [hidden | skip], and no pass adds a
+map of its own.
 """
 
 from __future__ import annotations

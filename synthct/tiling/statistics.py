@@ -1,8 +1,8 @@
 """Mean and variance of a whole map from its slabs, merged without cancellation.
 
-Each chunk of planes gives count, mean and sum of squared deviations from its own mean (float32 on the
-device); the merge is in float64 and includes the spread between the chunks' means (Chan, Golub and
-LeVeque 1979, equations 2.1): what a pool of slab variances alone would leave out.
+Each chunk of planes gives count, mean and sum of squared deviations from its own mean (float32 on
+the device); the merge is in float64 and includes the spread between the chunks' means (Chan, Golub
+and LeVeque 1979, equations 2.1): what a pool of slab variances alone would leave out.
 """
 
 from __future__ import annotations

@@ -21,6 +21,8 @@ from synthct.errors import TrainingError, UsageError
 from synthct.training.task import Recipe, Task
 
 Advance = Callable[[int], None]
+MAX_OVERFLOWS = 3
+"""Steps in a row whose gradient may overflow before the run stops."""
 
 
 def fit(
@@ -37,7 +39,7 @@ def fit(
     `folder` receives `checkpoint.pt` (networks, averages, optimiser, step) and `log.csv`.
 
     Raises:
-        TrainingError: the loss or the gradient became NaN or infinite.
+        TrainingError: the loss became NaN or infinite, or the gradient did several times in a row.
         UsageError: `folder` holds a checkpoint and `resume` is false, or of another recipe.
     """
     state = _State(task, recipe, folder)
@@ -65,7 +67,7 @@ class _State:
 
     def __init__(self, task: Task, recipe: Recipe, folder: Path) -> None:
         self.task, self.recipe, self.folder = task, recipe, folder
-        self.step = 0
+        self.step = self.overflows = 0
         self.networks = dict(task.networks)
         self.averages = {role: deepcopy(net).eval() for role, net in self.networks.items()}
         for net in self.averages.values():
@@ -93,18 +95,24 @@ class _State:
             loss, figures = self.task.loss(batch, self.step)
             loss.backward()
         norm = nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip_norm)
-        self._guard(loss, norm)
-        self.optimiser.step()
+        good = self._guard(loss, norm)
+        if good:
+            self.optimiser.step()
         self.step += 1
         self._average()
-        return {"loss": float(loss.detach()), "gradient": float(norm), "rate": rate, **figures}
+        skipped = {"skipped": 1.0 - good, "gradient": float(norm) if good else 0.0}
+        return {"loss": float(loss.detach()), "rate": rate, **skipped, **figures}
 
-    def _guard(self, loss: torch.Tensor, norm: torch.Tensor) -> None:
-        if not (math.isfinite(float(loss.detach())) and math.isfinite(float(norm))):
+    def _guard(self, loss: torch.Tensor, norm: torch.Tensor) -> bool:
+        """Whether the step may be taken. A lone overflow in bfloat16 is left out, and logged."""
+        finite = math.isfinite(float(norm))
+        self.overflows = 0 if finite else self.overflows + 1
+        if not math.isfinite(float(loss.detach())) or self.overflows > MAX_OVERFLOWS:
             raise TrainingError(
                 f"step {self.step}: loss {float(loss.detach())}, gradient norm {float(norm)}",
                 "lower learning_rate, or resume with --set bfloat16=false",
             )
+        return finite
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -132,9 +140,10 @@ class _State:
         if not resume:
             raise UsageError(f"{self.path} exists already", "pass --resume, or another -o")
         states = torch.load(self.path, weights_only=True, map_location="cpu")
-        if states["recipe"]["seed"] != self.recipe.seed:
+        seed = states["recipe"]["seed"]
+        if seed != self.recipe.seed:
             raise UsageError(
-                f"{self.path} was made with seed {states['recipe']['seed']}, not {self.recipe.seed}",
+                f"{self.path} was made with seed {seed}, not {self.recipe.seed}",
                 "resume with the recipe that began the run",
             )
         for role, net in self.networks.items():

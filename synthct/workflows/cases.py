@@ -52,7 +52,8 @@ def plan_cases(
 
     A scan that the table does not name is trained on without labels; with labels beside it they
     count as complete, and are read as `scheme`. The column `ids` holds `1=23 3=12` for partial
-    labels, the name of a scheme for complete ones. `excluded` cases and subjects are kept for validation.
+    labels, the name of a scheme for complete ones. `excluded` cases and subjects are kept for
+    validation.
 
     Raises:
         InputError: no scans; a table that names a case which is not there, or makes no sense.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from synthct.checkpoints import catalogue, store
@@ -13,6 +12,7 @@ from synthct.errors import UsageError
 from synthct.geometry import Geometry
 from synthct.models.maisi.spec import MaisiSpec, preset
 from synthct.workflows.grid import GridPlan, padded, plan_grid
+from synthct.workflows.inputs import mask_file
 from synthct.workflows.mask import UnderstoodMask, describe, understand
 from synthct.workflows.memory import MemoryEstimate, estimate
 from synthct.workflows.request import Request
@@ -51,7 +51,7 @@ class CheckReport:
         }
 
 
-def check(mask: Path | str | None = None, **words: Any) -> CheckReport:
+def check(mask: Any = None, **words: Any) -> CheckReport:
     """What would `generate` do with this mask and these words (those of `Request`)?
 
     Raises:
@@ -60,7 +60,8 @@ def check(mask: Path | str | None = None, **words: Any) -> CheckReport:
         MemoryBudgetError: it would not fit.
         WeightsError: the model's weights are not there, or damaged.
     """
-    return check_request(Request.of(mask=mask, **words))
+    with mask_file(mask) as path:
+        return check_request(Request.of(mask=path, **words))
 
 
 def check_request(request: Request) -> CheckReport:

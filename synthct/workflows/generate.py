@@ -13,14 +13,14 @@ import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from synthct.checkpoints.catalogue import Entry
-from synthct.errors import QualityError, SynthctError, UsageError
+from synthct.errors import BatchError, QualityError, SynthctError, UsageError
 from synthct.geometry import Geometry
 from synthct.labels.scheme import maisi_name
 from synthct.models.load import load_generator, pick_device
 from synthct.models.protocols import Generator
 from synthct.models.settings import Sampling
 from synthct.outputs import case as cases
-from synthct.outputs.names import CaseNames, stem_of
+from synthct.outputs.names import REJECTED, CaseNames, stem_of
 from synthct.outputs.sidecar import (
     CaseSummary,
     GridRecord,
@@ -41,6 +41,7 @@ from synthct.volume.intensity import AIR_HU
 from synthct.volume.resample import from_ras, resample_image, resample_labels, to_ras
 from synthct.volume.volume import LabelVolume, Volume
 from synthct.workflows.check import CheckReport, check_request
+from synthct.workflows.inputs import mask_file
 from synthct.workflows.progress import Advance, Progress, SilentProgress
 from synthct.workflows.request import Request
 
@@ -105,18 +106,23 @@ class GenerateReport:
         }
 
 
-def generate(
-    mask: Path | str | None = None, *, progress: Progress | None = None, **words: Any
-) -> GenerateReport:
+def generate(mask: Any = None, *, progress: Progress | None = None, **words: Any) -> GenerateReport:
     """Make synthetic CT that follows `mask`; see `GenerateRequest` for the words.
+
+    Args:
+        mask: a path, a nibabel image, or None for a field of view without a mask (`region`,
+            `size`, `spacing_mm`).
+
+    Returns the volumes and labels of every case with its record, and the exit code.
 
     Raises:
         UsageError: the words make no request; an output exists; the device is absent.
         InputError: the mask or the grid is refused, or the output cannot be written.
         MemoryBudgetError, WeightsError: as in the exit codes 5 and 6.
     """
-    request = GenerateRequest.of(mask=mask, **words)
-    return _Run(request, progress or SilentProgress()).go()
+    with mask_file(mask) as path:
+        request = GenerateRequest.of(mask=path, **words)
+        return _Run(request, progress or SilentProgress()).go()
 
 
 class _Run:
@@ -366,15 +372,24 @@ class _Run:
         )
 
 
-def require_passed(report: GenerateReport) -> None:
-    """For pipelines that want an exception.
-
-    Raises:
-        QualityError: a case did not pass QC.
-    """
-    failed = [case.summary for case in report.cases if case.summary.status == "rejected"]
-    if failed:
-        raise QualityError(f"{failed[0].case} failed QC: {failed[0].message}", "see out/rejected")
+def unsuccessful(report: GenerateReport) -> SynthctError | None:
+    """What an exit code other than 0 means, None for 0."""
+    summaries = [case.summary for case in report.cases]
+    if report.exit_code == SOME_FAILED:
+        failed = [one for one in summaries if one.status == "failed"]
+        return BatchError(
+            f"{len(failed)} of {len(summaries)} cases failed, first {failed[0].case}: "
+            f"{failed[0].message}",
+            "the others are whole; --resume does what is missing",
+        )
+    if report.exit_code == QC_FAILED:
+        wrong = [one for one in summaries if one.folder == REJECTED]
+        return QualityError(
+            f"{len(wrong)} of {len(summaries)} cases failed QC, first {wrong[0].case}: "
+            f"{wrong[0].message}",
+            "the best tries are in rejected/; another --seed or more --retries may pass",
+        )
+    return None
 
 
 class _Clock:
@@ -432,7 +447,7 @@ class _Stages:
 def _exit_code(summaries: list[CaseSummary]) -> int:
     if any(one.status == "failed" for one in summaries):
         return SOME_FAILED
-    rejected = any(one.status == "rejected" or one.folder == "rejected" for one in summaries)
+    rejected = any(one.status == "rejected" or one.folder == REJECTED for one in summaries)
     return QC_FAILED if rejected else PASSED
 
 
@@ -448,7 +463,7 @@ def _summary(
         attempt=sidecar.sampling.attempt,
         status=status,
         message=message,
-        folder="rejected" if names.is_rejected else ".",
+        folder=REJECTED if names.is_rejected else ".",
         files={role: record.name for role, record in sidecar.files.items()},
     )
 
@@ -478,4 +493,4 @@ def _qc(case: Case) -> dict[str, object]:
     return {"qc": {} if case.sidecar is None else case.sidecar.qc}
 
 
-__all__ = ["Case", "GenerateReport", "GenerateRequest", "generate", "require_passed"]
+__all__ = ["Case", "GenerateReport", "GenerateRequest", "generate", "unsuccessful"]

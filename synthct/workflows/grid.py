@@ -1,4 +1,4 @@
-"""From the field of view and the spacing asked for to the grids: written, and inside the network."""
+"""From the field of view and the spacing asked for to the grids: written, and the network's."""
 
 from __future__ import annotations
 

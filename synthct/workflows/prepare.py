@@ -21,7 +21,7 @@ from synthct.geometry import Spacing
 from synthct.labels.body import body_from_ct, with_body
 from synthct.labels.detect import detect
 from synthct.labels.groups import BODY, regions_present
-from synthct.labels.pseudo import PseudoLabels, label_head, pseudo_labels
+from synthct.labels.pseudo import BRAIN, PseudoLabels, label_head, pseudo_labels
 from synthct.labels.remap import ids_present, remap
 from synthct.labels.render import render_hu
 from synthct.phantom import make_phantom_with_tissues
@@ -211,7 +211,8 @@ class _Desk:
         if not self.request.pseudo_labels or not plan.atlas:
             return None
         if plan.atlas == (HEAD,):
-            return "pseudo", label_head(hu, body, spacing), everything
+            head = label_head(hu, body, spacing)
+            return "pseudo", head, _planes_of(head.labels == BRAIN)
         moved = fuse([transfer(hu, spacing, self._atlas(name)) for name in plan.atlas])
         found = pseudo_labels(hu, body, moved.labels, moved.covered, spacing)
         if plan.labels == "partial":
@@ -316,7 +317,16 @@ def _drawn_over(found: PseudoLabels, own: Labels, plan: CasePlan) -> PseudoLabel
 def _covered_planes(covered: npt.NDArray[Any], body: npt.NDArray[Any]) -> slice:
     """The axial planes of whose body the atlas covers most."""
     share = (covered & body).sum(axis=(0, 1)) / np.maximum(body.sum(axis=(0, 1)), 1)
-    planes = np.flatnonzero(share > _COVERED)
-    if planes.size == 0:
-        raise InputError("the atlas covers no plane of the scan")
-    return slice(int(planes[0]), int(planes[-1]) + 1)
+    return _span(share > _COVERED, "the atlas covers no plane of the scan")
+
+
+def _planes_of(mask: npt.NDArray[Any]) -> slice:
+    """The axial planes with the brain: below them, bone is not only skull."""
+    return _span(np.asarray(mask.any(axis=(0, 1))), "no brain was found in the scan")
+
+
+def _span(planes: npt.NDArray[Any], otherwise: str) -> slice:
+    where = np.flatnonzero(planes)
+    if where.size == 0:
+        raise InputError(otherwise)
+    return slice(int(where[0]), int(where[-1]) + 1)

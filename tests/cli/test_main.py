@@ -118,3 +118,20 @@ def test_a_list_option_takes_its_own_words_only(written: list[str], read: list[s
 def test_only_commands_with_lists_spread_them() -> None:
     words = ["mask", "phantom", "--region", "chest", "abdomen"]
     assert spread_lists(words) == words
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals differ there")
+def test_an_interrupt_is_130_in_one_message() -> None:
+    program = (
+        "import os, signal, sys\n"
+        "from synthct.cli import main\n"
+        "from synthct.workflows import mask\n"
+        "mask.info = lambda *_, **__: os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.exit(main.main(['mask', 'info', 'seg.nii.gz', '--json']))\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 130
+    assert json.loads(run.stdout)["error"]["code"] == 130
+    assert "Traceback" not in run.stderr

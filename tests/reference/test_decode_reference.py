@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -19,19 +18,7 @@ from synthct.models.maisi.decode import decode, decoder_layers, encode, translat
 from synthct.tiling import budget
 from synthct.tiling.halo import run
 from synthct.tiling.layers import UnknownLayer
-
-
-def _sibling(name: str):  # type: ignore[no-untyped-def]
-    """A module of this folder; tests are no package."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-_tools = _sibling("autoencoders")
-autoencoder, relative_l2 = _tools.autoencoder, _tools.relative_l2
+from tests.reference.autoencoders import autoencoder, relative_l2
 
 EXACT = 3e-6
 
@@ -74,9 +61,10 @@ def test_decode_equals_monai(
 
 
 def _allowed(config: dict[str, object], latent: torch.Tensor, expected: torch.Tensor) -> float:
-    """3e-6, or the sum of MONAI's own distance from float64 and as much again where that is more.
+    """3e-6, or 2.5 times MONAI's own distance from float64 where that is more.
 
-    On a handful of voxels a group's variance may nearly vanish, and rounding is magnified.
+    On a handful of voxels a group's variance may nearly vanish, and rounding is magnified. Two
+    float32 results as good as each other are up to twice that distance apart.
     """
     exact = decode(
         autoencoder(**_unsplit(config)).double(), latent.double(), dtype=torch.float64, slabs=1
@@ -197,7 +185,7 @@ def test_an_unknown_module_or_subclass_is_an_error() -> None:
 _GROWTH = """
 import sys, torch
 sys.path.insert(0, {folder!r})
-from autoencoders import autoencoder
+from tests.reference.autoencoders import autoencoder
 from synthct.models.maisi.decode import decode
 
 def resident(field):
@@ -219,21 +207,21 @@ print(resident("VmHWM") - before)
 
 
 def _growth_kib(who: str) -> int:
-    script = _GROWTH.format(folder=str(Path(__file__).parent), who=who)
+    script = _GROWTH.format(folder=str(Path(__file__).resolve().parents[2]), who=who)
     done = subprocess.run(
         [sys.executable, "-c", script],
         check=True,
         capture_output=True,
         text=True,
-        cwd=Path(__file__).resolve().parents[2],
     )
     return int(done.stdout.split()[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peak memory is read from /proc")
 def test_memory_is_far_below_monai_with_four_splits() -> None:
-    """Both at 80x96x80 in fresh processes: MONAI keeps 3.4 maps, we one and some slabs."""
+    """Both at 80x96x80 in fresh processes: MONAI keeps nearly 4 maps, we one and some slabs."""
     ours, monai = _growth_kib("synthct"), _growth_kib("monai")
     one_map = 64 * 80 * 96 * 80 * 4 // 1024
-    assert ours <= 0.6 * monai
-    assert ours <= 2.0 * one_map
+    assert ours <= 0.5 * monai
+    assert ours <= 1.7 * one_map

@@ -1,4 +1,4 @@
-"""The engine against the same layers run at once, in float64 where nothing hides behind rounding."""
+"""The engine against the same layers run at once, in float64: nothing hides behind rounding."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def _error(got: torch.Tensor, expected: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     size=st.tuples(*(st.integers(3, 11) for _ in range(3))),
     slabs=st.integers(1, 12),

@@ -62,7 +62,7 @@ def test_complete_labels_may_name_their_scheme(scans: Path, tmp_path: Path) -> N
     [
         ("nobody", "", "", "", "", "", ""),
         ("a", "", "sometimes", "", "", "", ""),
-        ("a", "", "", "", "liver=1", "", ""),
+        ("a", "", "", "partial", "liver=1", "", ""),
         ("b", "", "", "complete", "", "", ""),
     ],
 )

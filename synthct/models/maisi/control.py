@@ -1,8 +1,8 @@
 """The ControlNet with its view of the mask computed once.
 
-MONAI embeds the mask anew at every step (20-31 % of a step's time, MAISI.md section 5); it does not
-depend on the time. Here the embedding is kept, and the rest of MONAI's forward pass is walked by its
-own methods: nothing of it is edited.
+MONAI embeds the mask anew at every step (20-31 % of a step's time, MAISI.md section 5), though it
+does not depend on the time. Here the embedding is kept, and the rest of MONAI's forward pass is
+walked by its own methods: nothing of it is edited.
 """
 
 from __future__ import annotations

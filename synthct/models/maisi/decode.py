@@ -1,8 +1,8 @@
 """MONAI's MAISI autoencoder as the list of layers that tiling runs; decoding and encoding by it.
 
-The translation reads the modules and changes nothing in them. `num_splits`, `dim_split`, `save_mem` and
-`print_info` steer MONAI's own splitting and have no meaning here; `norm_float16` is storage in half
-precision, for which `dtype` stands here.
+The translation reads the modules and changes nothing in them. `num_splits`, `dim_split`, `save_mem`
+and `print_info` steer MONAI's own splitting and have no meaning here; `norm_float16` is storage in
+half precision, for which `dtype` stands here.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ def decode(
     """What `autoencoder.decode(latent)` gives in evaluation mode, slab by slab, float32 on the CPU.
 
     Args:
-        latent: (n, c, i, j, k), already divided by the scale factor. Any device; the work is done where
+        latent: (n, c, i, j, k), already divided by the scale factor. Any device; the work is done
+        where
             the autoencoder is.
         slabs: number of slabs. At most one of `slabs`, `slab_planes` and `budget` may be given;
             without them slabs cost little beside the maps.
@@ -90,7 +91,7 @@ def encode(
     dtype: torch.dtype = torch.float32,
     progress: Progress | None = None,
 ) -> tuple[Latent, Latent]:
-    """What `autoencoder.encode(image)` gives in evaluation mode: mean and sigma, float32 on the CPU.
+    """What `autoencoder.encode(image)` gives in evaluation mode: mean and sigma, on the CPU.
 
     Arguments and errors as for `decode`; also GridError for an image with an axis shorter than the
     autoencoder's factor.
@@ -118,7 +119,7 @@ def decoder_layers(autoencoder: AutoencoderKlMaisi) -> tuple[Layer, ...]:
     decoder = autoencoder.decoder
     if type(decoder) is not MaisiDecoder:
         raise _unknown(decoder)
-    return (*translate(autoencoder.post_quant_conv), *_all(cast(nn.ModuleList, decoder.blocks)))
+    return (*translate(autoencoder.post_quant_conv), *_all(decoder.blocks))
 
 
 def encoder_layers(autoencoder: AutoencoderKlMaisi) -> tuple[Layer, ...]:
@@ -126,7 +127,7 @@ def encoder_layers(autoencoder: AutoencoderKlMaisi) -> tuple[Layer, ...]:
     encoder = autoencoder.encoder
     if type(encoder) is not MaisiEncoder:
         raise _unknown(encoder)
-    return _all(cast(nn.ModuleList, encoder.blocks))
+    return _all(encoder.blocks)
 
 
 def translate(module: nn.Module) -> tuple[Layer, ...]:

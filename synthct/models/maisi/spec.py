@@ -109,7 +109,7 @@ PRESETS: dict[str, MaisiSpec] = {
             (0, 0, 32, 32),
             32,
             resblock_updown=False,
-            include_fc=True,
+            include_fc=False,
             regions=True,
             num_class_embeds=None,
         ),
