@@ -37,9 +37,8 @@ def main() -> None:
 
 def _row(name: str, arguments: list[str]) -> None:
     code, seconds, peak = _run(arguments)
-    print(
-        f"{name:<10} exit {code}  wall {seconds:7.2f} s  peak {peak / 2**20:6.2f} GiB", flush=True
-    )
+    gib = peak / 2**20
+    print(f"{name:<10} exit {code}  wall {seconds:7.2f} s  peak {gib:6.2f} GiB", flush=True)
 
 
 def _run(arguments: list[str]) -> tuple[int, float, float]:

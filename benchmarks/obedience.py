@@ -1,7 +1,7 @@
 """Does the generated CT follow its mask? The figures of the embedded model's card, measured.
 
-    python benchmarks/obedience.py CASE_DIR_OR_VOLUME …          # what `generate` wrote
-    python benchmarks/obedience.py --image ct.nii.gz --labels-file seg.nii.gz --scheme totalsegmentator
+    python benchmarks/obedience.py DIR_OR_VOLUME …          # what `generate` wrote
+    python benchmarks/obedience.py --image ct.nii.gz --labels-file seg.nii.gz --scheme NAME
 
 Per volume: share of lung under −400 HU, share of solid organ, muscle and bone under −400 HU, Dice
 of voxels over 100 HU (among bone, muscle and bare body) with the bone labels, organ medians.

@@ -135,7 +135,10 @@ def _shape(path: Path, header: Nifti1Header) -> tuple[int, int, int]:
 
 
 def _check_dtype(path: Path, header: Nifti1Header) -> None:
-    dtype = header.get_data_dtype()
+    try:
+        dtype = header.get_data_dtype()
+    except KeyError as error:
+        raise InputError(f"{path}: the NIfTI header is damaged (data type {error})") from error
     if dtype.kind not in "iuf":
         kind = "complex" if dtype.kind == "c" else "RGB or another compound"
         raise InputError(f"{path}: {kind} voxels; one real number per voxel needed")

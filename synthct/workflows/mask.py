@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from synthct.errors import MaskError, UsageError
 from synthct.geometry import Geometry
-from synthct.labels.body import body_from_ct, with_body
+from synthct.labels.body import body_from_ct, touches_body, with_body
 from synthct.labels.detect import AUTO, detect
 from synthct.labels.envelope import body_from_labels
 from synthct.labels.groups import BODY, regions_present
@@ -120,9 +120,28 @@ def understand(
         unknown: ids that the scheme does not know: `error`, `body` or `drop`.
 
     Raises:
-        MaskError: no mask, an unknown or ambiguous scheme, unknown ids, a body elsewhere.
+        MaskError: no mask, an unknown or ambiguous scheme, unknown ids, a body elsewhere, a body
+            and nothing in it.
         UsageError: options that exclude one another, an unknown scheme.
     """
+    understood = _understand(mask, labels, body, body_mask, ct, unknown)
+    if not set(understood.labels.ids()) - {BODY}:
+        raise MaskError(
+            "the mask holds a body (label 200) and no organ in it; at least one is needed",
+            "add organ labels, or pass this file as --body-mask to a mask that has them",
+        )
+    return understood
+
+
+def _understand(
+    mask: PathLike | LabelVolume,
+    labels: str,
+    body: Body,
+    body_mask: PathLike | None,
+    ct: PathLike | None,
+    unknown: Unknown,
+) -> UnderstoodMask:
+    """`understand`, also for a map of the body alone, which the mask tools take."""
     if (body_mask is not None) + (ct is not None) + (body == "none") > 1:
         raise UsageError("--body none, --body-mask and --ct exclude one another", "give one")
     original, layout, notes = _read(mask)
@@ -147,7 +166,7 @@ def info(
     mask: PathLike | LabelVolume, *, labels: str = AUTO, unknown: Unknown = "error"
 ) -> UnderstoodMask:
     """What a mask holds, as it came: no body is added."""
-    understood = understand(mask, labels=labels, body="none", unknown=unknown)
+    understood = _understand(mask, labels, "none", None, None, unknown)
     if understood.report.has_envelope:
         return replace(understood, body_source="mask")
     return understood
@@ -170,9 +189,7 @@ def convert(
     kept = target.inverse()
     if BODY not in kept and body_mask is None and ct is None:
         body = "none"  # nobody would see it
-    understood = understand(
-        mask, labels=labels, body=body, body_mask=body_mask, ct=ct, unknown=unknown
-    )
+    understood = _understand(mask, labels, body, body_mask, ct, unknown)
     lost = tuple(
         (label, maisi_name(label)) for label in understood.labels.ids() if label not in kept
     )
@@ -200,7 +217,7 @@ def body(
     overwrite: bool = False,
 ) -> Written:
     """Write the body envelope of `mask` alone: 200 in the patient, 0 around it."""
-    understood = understand(mask, labels=labels, body_mask=body_mask, ct=ct, unknown=unknown)
+    understood = _understand(mask, labels, "auto", body_mask, ct, unknown)
     inside = np.where(understood.labels.array > 0, np.uint8(BODY), np.uint8(0))
     envelope = LabelVolume(inside, understood.labels.geometry, MAISI, {BODY: maisi_name(BODY)})
     path = Path(output)
@@ -235,6 +252,8 @@ def _complete(
 ) -> tuple[LabelVolume, BodySource, tuple[str, ...]]:
     """Add the envelope (200) to MAISI labels; where it came from, and what to tell the user."""
     superior = raw.geometry.to_ras()[0][2]
+    if report.has_envelope and set(raw.ids()) - {BODY}:
+        touches_body(raw.array)
     if body_mask is not None:
         envelope, notes = _from_mask(Path(body_mask), raw.geometry)
         return _around(raw, envelope, Path(body_mask)), "body-mask", notes
