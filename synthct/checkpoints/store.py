@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Literal
 
 from synthct.checkpoints.catalogue import Entry
-from synthct.errors import DamagedWeights, MissingWeights
+from synthct.errors import DamagedWeights, MissingWeights, UnsafeWeights
 from synthct.record import sha256_of
 
 CHECKSUMS = "SHA256SUMS"
-Status = Literal["ok", "missing", "mismatch", "damaged", "unlisted"]
+Status = Literal["ok", "missing", "mismatch", "damaged", "unlisted", "outside"]
 
 _SUM_LINE = re.compile(r"^([0-9a-fA-F]{64}) [ *](.+)$")
 
@@ -36,6 +36,7 @@ class FileCheck:
     """What the check of one file found.
 
     `damaged`: no readable header. `unlisted`: readable, and no checksum is recorded for it.
+    `outside`: a link that leads out of its folder, which the loader refuses.
     """
 
     role: str
@@ -49,6 +50,8 @@ class FileCheck:
         """One line about what is wrong; empty if nothing is."""
         if self.status == "missing":
             return f"{self.path} is missing"
+        if self.status == "outside":
+            return f"{self.path} is a link that leads out of its folder"
         if self.status == "damaged":
             return f"{self.path} ({self.size_bytes} bytes) is no whole safetensors file"
         if self.status == "mismatch":
@@ -141,9 +144,12 @@ def verify(entry: Entry, weights: Path | None = None) -> Weights:
     Raises:
         MissingWeights: a file is not there.
         DamagedWeights: a file differs from its checksum.
+        UnsafeWeights: a link leads out of the folder.
     """
     found = locate(entry, weights)
     for result in check(entry, weights):
+        if result.status == "outside":
+            raise UnsafeWeights(result.complaint(), "copy the file itself")
         if result.status in ("mismatch", "damaged"):
             raise DamagedWeights(result.complaint(), _how_to_get(entry, weights))
     return found
@@ -173,6 +179,8 @@ def read_checksums(path: Path) -> dict[str, str]:
 def _check_file(role: str, path: Path, expected: str) -> FileCheck:
     if not path.is_file():
         return FileCheck(role, path, "missing", expected=expected)
+    if not path.resolve().is_relative_to(path.parent.resolve()):
+        return FileCheck(role, path, "outside", expected=expected)
     actual = sha256_of(path)
     if expected and actual != expected:
         status: Status = "mismatch"

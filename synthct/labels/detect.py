@@ -83,12 +83,13 @@ def _meaningful(names: Mapping[int, str], present: Collection[int]) -> dict[int,
 def _by_hint(hint: str, named: Mapping[int, str]) -> Detection:
     scheme = load_scheme(hint)
     against = [label for label in named if _contradicts(scheme, label, named[label])]
-    if not against:
-        return Detection(scheme, f"--labels {hint}")
-    if _spelled_by(scheme, named.values()):
+    own_numbers = bool(against) or not scheme.knows(named)
+    if own_numbers and _spelled_by(scheme, named.values()):
         return Detection(
             scheme.rekeyed(named), f"--labels {hint}; the file numbers them in its own way"
         )
+    if not against:
+        return Detection(scheme, f"--labels {hint}")
     label = against[0]
     raise MaskError(
         f"the file calls {label} {one_line(named[label])!r}, in {scheme.name} it is "

@@ -134,11 +134,17 @@ def _members(norms: Norms) -> Iterator[tuple[Group, int]]:
     return ((group, id_) for group in norms.group for id_ in group.ids)
 
 
-def _whole_volume(histogram: LabelHistogram, norms: Norms) -> Iterator[Finding]:
+def whole_image(histogram: LabelHistogram) -> Iterator[Finding]:
+    """What can be said of any image: finite, in the range of HU, not constant."""
     yield _finite(histogram)
     if histogram.counts.any():
         yield _range(histogram)
         yield _spread(histogram)
+
+
+def _whole_volume(histogram: LabelHistogram, norms: Norms) -> Iterator[Finding]:
+    yield from whole_image(histogram)
+    if histogram.counts.any():
         yield _tissue(histogram, norms)
         yield _body(histogram)
         yield _background(histogram)

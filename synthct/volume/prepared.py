@@ -19,7 +19,7 @@ from synthct.volume.volume import Volume
 
 LEAST_SPACING_MM = 2.0
 _TOLERANCE = 0.98
-_OBLIQUE = 0.05
+_OBLIQUE = 0.45  # direction cosine off axis: a tilted gantry (up to 26 degrees) stays as scanned
 
 
 def conform(volume: Volume, least_mm: float = LEAST_SPACING_MM) -> Volume:
@@ -28,7 +28,7 @@ def conform(volume: Volume, least_mm: float = LEAST_SPACING_MM) -> Volume:
     NaN and padding below -1024 (outside of the scanner's field of view) become air.
 
     Raises:
-        GridError: the scan lies oblique in the patient (more than 3 degrees).
+        GridError: the scan lies oblique in the patient (more than a gantry tilts).
     """
     _check_upright(volume.geometry)
     array = np.nan_to_num(volume.array.astype(np.float32), nan=HU_MIN, posinf=HU_MAX, neginf=HU_MIN)

@@ -35,6 +35,7 @@ from synthct.outputs.sidecar import (
 from synthct.preview.render import render_png
 from synthct.quality.checks import judge
 from synthct.quality.norms import load_norms
+from synthct.quality.unlabelled import judge_unlabelled
 from synthct.quality.verdict import Verdict
 from synthct.record import fingerprint, sha256_of
 from synthct.volume.intensity import AIR_HU
@@ -262,8 +263,10 @@ class _Run:
         with clock("resampling"):
             volume = self._on_grid(inner)
         with clock("QC"), self.progress.stage("QC"):
-            labels = self.written or _nothing_labelled(volume.geometry)
-            verdict = judge(volume, labels, self.norms)
+            if self.written is None:
+                verdict = judge_unlabelled(volume)
+            else:
+                verdict = judge(volume, self.written, self.norms)
         self.clock.add(clock)
         return Made(volume, verdict, attempt, clock.seconds)
 
@@ -479,10 +482,6 @@ def _grid_record(plan: CheckReport) -> GridRecord:
         inner_spacing_mm=inner.spacing_mm,
         resampled=plan.grid.resampled,
     )
-
-
-def _nothing_labelled(geometry: Geometry) -> LabelVolume:
-    return LabelVolume(np.zeros(geometry.shape, dtype=np.uint8), geometry, "maisi")
 
 
 def _names_of(ids: tuple[int, ...]) -> str:

@@ -37,12 +37,13 @@ from synthct.workflows.cases import HEAD, CasePlan, plan_cases, read_excluded
 from synthct.workflows.progress import Progress, SilentProgress
 
 Labels = npt.NDArray[np.uint8]
-FORMAT = 1
+FORMAT = 2
 """Raised whenever preparing the same scan gives other arrays: older entries are then made anew."""
 PHANTOM_SHARES = {"chest-abdomen": 14, "chest": 10, "abdomen": 10, "pelvis": 7, "head": 7}
 PHANTOM_SPACING_MM = (2.5, 4.0)
 PHANTOM_SEED = 1000
 LESION_SHARE = 0.35
+_BRAIN_SHARE = 0.3  # of the largest plane
 _COVERED = 0.5  # planes of which the atlas covers less than this are cut off a pair
 
 
@@ -321,8 +322,9 @@ def _covered_planes(covered: npt.NDArray[Any], body: npt.NDArray[Any]) -> slice:
 
 
 def _planes_of(mask: npt.NDArray[Any]) -> slice:
-    """The axial planes with the brain: below them, bone is not only skull."""
-    return _span(np.asarray(mask.any(axis=(0, 1))), "no brain was found in the scan")
+    """The axial planes with much of the brain: below them, bone is not only skull."""
+    area = np.asarray(mask.sum(axis=(0, 1)))
+    return _span((area > 0) & (area > _BRAIN_SHARE * area.max()), "no brain was found in the scan")
 
 
 def _span(planes: npt.NDArray[Any], otherwise: str) -> slice:

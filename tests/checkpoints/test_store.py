@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from synthct.checkpoints import store
 from synthct.checkpoints.catalogue import entry
-from synthct.errors import DamagedWeights, MissingWeights
+from synthct.errors import DamagedWeights, MissingWeights, UnsafeWeights
 
 ENTRY = entry()
 
@@ -98,3 +98,13 @@ def test_embedded_weights_do_not_move_with_the_cache(monkeypatch: pytest.MonkeyP
     assert "elsewhere" not in str(store.folder_of(ENTRY))
     hub = ENTRY.model_copy(update={"source": "owner/name", "name": "other"})
     assert store.folder_of(hub) == Path("elsewhere") / "other"
+
+
+def test_a_link_out_of_the_folder_is_refused_as_the_loader_will(folder: Path) -> None:
+    inner = folder / "inner"
+    inner.mkdir()
+    for name in ENTRY.files.by_role().values():
+        (inner / name).symlink_to(folder / name)
+    with pytest.raises(UnsafeWeights, match="leads out of its folder"):
+        store.verify(ENTRY, inner)
+    assert {c.status for c in store.check(ENTRY, inner)} == {"outside"}

@@ -205,3 +205,9 @@ def test_a_file_of_the_user_s_is_a_hint_like_any_other(tmp_path: Path) -> None:
 def test_an_unknown_scheme_is_a_usage_error() -> None:
     with pytest.raises(UsageError):
         detect([1], {}, "nobody")
+
+
+def test_a_number_that_the_named_scheme_lacks_is_read_by_its_name_too() -> None:
+    found = detect([1, 2], {1: "liver", 2: "spleen"}, hint="maisi")
+    assert found.scheme.maisi == {1: 1, 2: 3}
+    assert "own way" in found.reason

@@ -250,3 +250,13 @@ def test_a_qfac_of_zero_means_one_and_nothing_is_printed(tmp_path, capfd):
     (tmp_path / "a.nii").write_bytes(content)
     assert read_nifti(tmp_path / "a.nii").geometry.spacing_mm == (2, 2, 2)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_data_type_that_does_not_exist_is_refused(tmp_path):
+    path = tmp_path / "odd.nii"
+    write_labels(path, LabelVolume(np.ones((4, 4, 4), np.uint8), GEOMETRY), {})
+    content = bytearray(path.read_bytes())
+    content[70:72] = (77).to_bytes(2, "little")
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="data type 77"):
+        read_nifti(path)

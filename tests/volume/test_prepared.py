@@ -37,10 +37,18 @@ def test_only_axes_finer_than_two_mm_are_resampled() -> None:
 
 
 def test_oblique_scans_are_refused() -> None:
-    affine = np.eye(4)
-    affine[:2, :2] = [[np.cos(0.3), -np.sin(0.3)], [np.sin(0.3), np.cos(0.3)]]
+    def turned(angle: float) -> Volume:
+        affine = 3 * np.eye(4)
+        affine[:2, :2] = [
+            [3 * np.cos(angle), -3 * np.sin(angle)],
+            [3 * np.sin(angle), 3 * np.cos(angle)],
+        ]
+        affine[3, 3] = 1
+        return Volume(np.zeros((3, 3, 3)), Geometry((3, 3, 3), affine))
+
+    assert conform(turned(0.3)).array.shape == (3, 3, 3)  # a tilted gantry
     with pytest.raises(GridError, match="oblique"):
-        conform(Volume(np.zeros((3, 3, 3)), Geometry((3, 3, 3), affine)))
+        conform(turned(0.6))
 
 
 def test_the_table_becomes_air_and_skin_stays() -> None:

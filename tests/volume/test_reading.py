@@ -310,3 +310,35 @@ def test_real_masks_are_read(shared_data):
     assert read.labels.array.shape == (122, 101, 112)
     assert read.labels.geometry.orientation == "RAS"
     assert len(read.labels.ids()) > 50
+
+
+@pytest.mark.parametrize(
+    ("suffix", "field"),
+    [
+        (".nrrd", b"space: "),
+        (".nrrd", b"space directions: "),
+        (".mha", b"ElementSpacing = "),
+        (".mha", b"TransformMatrix = "),
+    ],
+)
+def test_an_itk_header_without_a_place_is_refused(tmp_path, suffix, field):
+    import SimpleITK
+
+    path = tmp_path / f"mask{suffix}"
+    image = SimpleITK.GetImageFromArray(np.ones((4, 5, 6), np.uint8))
+    SimpleITK.WriteImage(image, str(path), False)
+    assert read_labels(path).labels.geometry.shape == (6, 5, 4)
+    lines = path.read_bytes().split(b"\n")
+    kept = [line for line in lines if not line.startswith((field, b"space origin"))]
+    assert len(kept) < len(lines)
+    path.write_bytes(b"\n".join(kept))
+    with pytest.raises(MaskError, match="no place|not an image"):
+        read_labels(path)
+
+
+def test_a_damaged_mha_says_nothing_on_the_terminal_itself(tmp_path, capfd):
+    path = tmp_path / "mask.mha"
+    path.write_bytes(b"ObjectType = Image\nNDims = 3\n")
+    with pytest.raises(MaskError, match="not an image"):
+        read_labels(path)
+    assert capfd.readouterr().err == ""

@@ -188,3 +188,39 @@ def test_a_real_mask_goes_round(shared_data: Path, tmp_path: Path) -> None:
     assert np.array_equal(result.array, read_labels(source).labels.array)
     known = load_scheme("totalsegmentator").labels
     assert all(known[label] == name for label, name in result.names.items())
+
+
+def _maisi(tmp_path: Path, labels: LabelVolume | None, body: tuple[slice, ...]) -> Path:
+    """A MAISI map with a body of its own at `body`, with or without a liver and a spleen."""
+    array = np.zeros(GEOMETRY.shape, np.uint8)
+    array[body] = 200
+    if labels is not None:
+        array[labels.array == LIVER] = 1
+        array[labels.array == SPLEEN] = 3
+    path = tmp_path / "maisi.nii.gz"
+    write_labels(path, LabelVolume(array, GEOMETRY), {})
+    return path
+
+
+def test_a_body_in_the_mask_that_touches_nothing_is_refused(
+    labels: LabelVolume, tmp_path: Path
+) -> None:
+    far = _maisi(tmp_path, labels, np.s_[27:31, 20:27, 15:19])
+    for tool in (understand, masks.info):
+        with pytest.raises(MaskError, match="touches no labelled organ"):
+            tool(far)
+    with pytest.raises(MaskError, match="touches no labelled organ"):
+        masks.convert(far, tmp_path / "out.nii.gz")
+    assert not (tmp_path / "out.nii.gz").exists()
+
+
+def test_a_body_in_the_mask_around_the_organs_passes(labels: LabelVolume, tmp_path: Path) -> None:
+    around = _maisi(tmp_path, labels, np.s_[4:28, 6:22, 2:18])
+    assert understand(around).body_source == "mask"
+
+
+def test_a_body_alone_is_for_the_mask_tools_only(tmp_path: Path) -> None:
+    alone = _maisi(tmp_path, None, np.s_[4:28, 6:22, 2:18])
+    assert masks.info(alone).labels.ids() == (200,)
+    with pytest.raises(MaskError, match="no organ in it"):
+        understand(alone)
