@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -191,13 +192,10 @@ class _Run:
     def entry(self) -> Entry:
         return self.plan.entry
 
-    @property
+    @cached_property
     def generator(self) -> Generator:
-        if not hasattr(self, "_generator"):
-            with self.clock("load"), self.progress.stage("loading the model"):
-                request = self.request
-                self._generator = load_generator(request.model, request.weights, self.device)
-        return self._generator
+        with self.clock("load"), self.progress.stage("loading the model"):
+            return load_generator(self.request.model, self.request.weights, self.device)
 
     def _prepare_labels(self) -> None:
         """Labels on the inner grid (to sample) and on the grid asked for (to judge and write)."""

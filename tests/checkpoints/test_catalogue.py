@@ -39,7 +39,7 @@ def test_an_unknown_model_lists_those_that_exist() -> None:
     "change",
     [
         {"spacing_range_mm": ((5, 2), (2, 5), (2, 5))},
-        {"grid_multiple": 6},
+        {"grid_multiple": 3},
         {"shape_min": (512, 512, 512)},
         {"fov_min_mm": (9999, 9999, 9999)},
         {"default_steps": 0},

@@ -126,6 +126,8 @@ def test_an_interrupt_is_130_in_one_message() -> None:
         "import os, signal, sys\n"
         "from synthct.cli import main\n"
         "from synthct.workflows import mask\n"
+        # a shell that started us in the background may have told us to ignore it
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "mask.info = lambda *_, **__: os.kill(os.getpid(), signal.SIGINT)\n"
         "sys.exit(main.main(['mask', 'info', 'seg.nii.gz', '--json']))\n"
     )

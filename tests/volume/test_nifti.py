@@ -254,7 +254,13 @@ def test_a_qfac_of_zero_means_one_and_nothing_is_printed(tmp_path, capfd):
 
 def test_a_data_type_that_does_not_exist_is_refused(tmp_path):
     path = tmp_path / "odd.nii"
-    write_labels(path, LabelVolume(np.ones((4, 4, 4), np.uint8), GEOMETRY), {})
+    write_labels(
+        path,
+        LabelVolume(
+            np.ones((4, 4, 4), np.uint8), Geometry.from_spacing((4, 4, 4), (1.0, 1.0, 1.0))
+        ),
+        {},
+    )
     content = bytearray(path.read_bytes())
     content[70:72] = (77).to_bytes(2, "little")
     path.write_bytes(content)

@@ -332,7 +332,7 @@ def test_an_itk_header_without_a_place_is_refused(tmp_path, suffix, field):
     kept = [line for line in lines if not line.startswith((field, b"space origin"))]
     assert len(kept) < len(lines)
     path.write_bytes(b"\n".join(kept))
-    with pytest.raises(MaskError, match="no place|not an image"):
+    with pytest.raises(MaskError, match=r"no place|not an image"):
         read_labels(path)
 
 
