@@ -117,10 +117,12 @@ def touches_body(maisi: npt.NDArray[Any], envelope: Mask | None = None) -> None:
     body = maisi == BODY if envelope is None else envelope
     organs = (maisi != 0) & (maisi != BODY)
     if body.any() and not (bool((body & organs).any()) or _adjacent(body, organs)):
-        what = "the body (label 200)" if envelope is None else "the body mask"
+        own = envelope is None
+        what = "the body (label 200)" if own else "the body mask"
+        other = "set label 200 to 0 and let --body auto draw one" if own else "use --body auto"
         raise MaskError(
             f"{what} touches no labelled organ; a body around the organs is accepted",
-            "check that both come from one scan, or use --body auto",
+            f"check that both come from one scan, or {other}",
         )
 
 

@@ -57,11 +57,22 @@ def read_itk(path: Path) -> tuple[npt.NDArray[Any], Geometry]:
     return np.ascontiguousarray(array.reshape(shape)), Geometry(shape, _affine(path, reader))
 
 
+def _duplicate(descriptor: int) -> int | None:
+    try:
+        return os.dup(descriptor)
+    except OSError:  # closed
+        return None
+
+
 @contextmanager
 def _without_chatter() -> Iterator[None]:
     """MetaIO prints its own complaints to file descriptor 2; the error raised says enough."""
-    sys.stderr.flush()
-    kept = os.dup(2)
+    kept = _duplicate(2)
+    if kept is None:
+        yield
+        return
+    if sys.stderr is not None:
+        sys.stderr.flush()
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)

@@ -47,6 +47,7 @@ from synthct.workflows.inputs import mask_file
 from synthct.workflows.progress import Advance, Progress, SilentProgress
 from synthct.workflows.request import Request
 
+FITTING_SAMPLERS = {"rflow": ("rflow",), "ddpm": ("ddpm", "ddim"), "ddim": ("ddpm", "ddim")}
 PASSED, QC_FAILED, SOME_FAILED = 0, 4, 7
 _NOT_THE_CASE = {"mask", "seed", "samples", "output", "overwrite", "resume", "device"}
 """Words of a request that do not change what a case is: `--resume` may differ in them."""
@@ -148,8 +149,9 @@ class _Run:
         self.hash = fingerprint(self._case_words())
         if request.resume:
             cases.refuse_other_request(names, self.hash)
-        cases.require_writable(request.output)
+        self._require_sampler()
         self.norms = load_norms(request.norms)
+        cases.require_writable(request.output)
         self._prepare_labels()
         for note in self.notes:
             self.progress.say(note)
@@ -308,6 +310,15 @@ class _Run:
         own, _ = resample_labels(mask.original, self.plan.grid.asked)
         names = mask.scheme.labels
         return own, {i: names.get(i, str(i)) for i in own.ids()}, mask.scheme.name
+
+    def _require_sampler(self) -> None:
+        """A network trained for one kind of noise cannot walk another's path."""
+        fitting = FITTING_SAMPLERS[self.entry.sampler]
+        if self.request.sampler not in (None, *fitting):
+            raise UsageError(
+                f"{self.entry.name} was not trained for the sampler {self.request.sampler}",
+                f"it takes: {', '.join(fitting)}",
+            )
 
     def _sampling(self, seed: int, attempt: int) -> Sampling:
         request, entry = self.request, self.entry

@@ -12,6 +12,9 @@ from synthct.checkpoints.catalogue import Entry
 from synthct.errors import GridError
 from synthct.geometry import Geometry, Shape, Spacing
 
+SPACING_MM = (0.1, 20.0)
+"""What may be asked for; nothing finer is measured, nothing coarser is a volume."""
+
 _AXES = ("left-right", "front-back", "head-foot")
 
 
@@ -46,6 +49,12 @@ def plan_grid(
     Raises:
         GridError: the field of view is outside what the model was trained on, and not `force`.
     """
+    low, high = SPACING_MM
+    if not all(low <= spacing <= high for spacing in spacing_mm):
+        raise GridError(
+            f"a spacing of {_mm(spacing_mm)}: {low:g} to {high:g} mm is accepted",
+            "spacing is in millimetres",
+        )
     wanted = source.with_spacing(spacing_mm)
     written = source if grid == "input" else wanted
     ras = wanted.as_ras()

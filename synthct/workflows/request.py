@@ -10,7 +10,6 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    PositiveFloat,
     PositiveInt,
     ValidationError,
     model_validator,
@@ -19,10 +18,11 @@ from pydantic import (
 from synthct.checkpoints.catalogue import DEFAULT_MODEL, Region
 from synthct.errors import UsageError
 
-Spacing = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
+Millimetre = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Spacing = tuple[Millimetre, Millimetre, Millimetre]
 Size = tuple[PositiveInt, PositiveInt, PositiveInt]
-Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 _MEMORY = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([KMGT])(?:i?B)?\s*$", re.IGNORECASE)
 _POWER = {"K": 1, "M": 2, "G": 3, "T": 4}
 
@@ -47,7 +47,7 @@ class Request(BaseModel):
     ct: Path | None = None
     model: str = DEFAULT_MODEL
     weights: Path | None = None
-    device: Device = "auto"
+    device: str = "auto"
     max_memory_bytes: PositiveInt | None = None
     force: bool = False
 
@@ -65,6 +65,12 @@ class Request(BaseModel):
             where = ".".join(str(part) for part in first["loc"])
             message = str(first["msg"]).removeprefix("Value error, ")
             raise UsageError(f"{where}: {message}" if where else message) from None
+
+    @model_validator(mode="after")
+    def _device(self) -> Request:
+        if not _DEVICE.fullmatch(self.device):
+            raise ValueError(f"{self.device!r} is none of auto, cpu, cuda, cuda:N, mps")
+        return self
 
     @model_validator(mode="after")
     def _mask_or_size(self) -> Request:

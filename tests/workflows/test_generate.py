@@ -151,6 +151,11 @@ def test_a_field_of_view_without_a_mask(random_weights: Path, tmp_path: Path) ->
         ({"weights": Path("nowhere")}, WeightsError),
         ({"mask": Path("nowhere.nii.gz")}, InputError),
         ({"seed": -1}, UsageError),
+        ({"device": "tpu"}, UsageError),
+        ({"spacing_mm": (float("inf"), 1.0, 1.0)}, UsageError),
+        ({"spacing_mm": (0.001, 1.0, 1.0)}, GridError),
+        ({"sampler": "ddim"}, UsageError),
+        ({"norms": Path("nowhere.toml")}, InputError),
     ],
 )
 def test_what_cannot_be_is_refused_and_leaves_nothing(
