@@ -61,7 +61,8 @@ def train(
         data_folder: what `synthct prepare` made.
         output: checkpoints and log; the weights are written here as `{role}.safetensors`.
         settings: `key=value` of the recipe, as text.
-        start: folder with the weights of the stages before; `output` by default.
+        start: folder with the weights of the stages before; `output` by default. A ControlNet
+            that lies there too is where the ControlNet stage goes on from.
 
     Raises:
         UsageError: an unknown task, recipe or setting; a checkpoint without `resume`.
@@ -138,9 +139,13 @@ def _stage(task: str, chosen: MaisiRecipe, folder: Path, start: Path) -> VaeTask
         bfloat16=loop.bfloat16,
     )
     if unet is not None:
-        tensors = read_tensors(unet)
-        stage.begin_from({key: value.float() for key, value in tensors.items()})
+        grown = start / "controlnet.safetensors"
+        stage.begin_from(_floats(unet), _floats(grown) if grown.is_file() else None)
     return stage
+
+
+def _floats(path: Path) -> dict[str, torch.Tensor]:
+    return {key: value.float() for key, value in read_tensors(path).items()}
 
 
 def scale_factor(spec: MaisiSpec, autoencoder: AutoencoderKlMaisi, folder: Path) -> float:

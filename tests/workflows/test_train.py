@@ -75,6 +75,23 @@ def test_the_controlnet_learns_beside_the_unet(trained: Path) -> None:
     assert out.abs().sum() > 0  # a zero convolution when it began
 
 
+def test_the_controlnet_stage_goes_on_from_its_own_weights(
+    trained: Path, prepared: Path, tmp_path: Path
+) -> None:
+    """With a rate of nothing it ends where it began: at the weights, not at a fresh copy."""
+    train(
+        "maisi-controlnet",
+        data_folder=prepared,
+        output=tmp_path,
+        recipe_name="tiny",
+        start=trained,
+        settings={"learning_rate": "0", "steps": "1"},
+    )
+    before = read_tensors(trained / "controlnet.safetensors")
+    after = read_tensors(tmp_path / "controlnet.safetensors")
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
 def test_a_stage_without_the_one_before(prepared: Path, tmp_path: Path) -> None:
     with pytest.raises(MissingWeights, match="the one before"):
         train("maisi-diffusion", data_folder=prepared, output=tmp_path, recipe_name="tiny")

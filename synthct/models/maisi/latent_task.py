@@ -71,10 +71,19 @@ class LatentTask:
         if self.controlled:
             self.controlnet = build_controlnet(self.spec)
 
-    def begin_from(self, unet: Mapping[str, torch.Tensor]) -> None:
-        """Start the ControlNet stage: the U-Net as trained, its encoder copied."""
+    def begin_from(
+        self,
+        unet: Mapping[str, torch.Tensor],
+        controlnet: Mapping[str, torch.Tensor] | None = None,
+    ) -> None:
+        """Start the ControlNet stage from the U-Net as trained.
+
+        The ControlNet begins with a copy of its encoder, or goes on from weights of its own.
+        """
         self.unet.load_state_dict(unet)
-        if self.controlnet is not None:
+        if self.controlnet is not None and controlnet is not None:
+            self.controlnet.load_state_dict(controlnet)
+        elif self.controlnet is not None:
             copy_encoder(self.unet, self.controlnet)
         self.unet.requires_grad_(not self.controlled or self.train_unet)
 
