@@ -1,0 +1,54 @@
+"""What a run writes down about itself: model, mask and grid, as the sidecar holds them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from synthct.checkpoints.catalogue import Entry
+from synthct.checkpoints.store import Weights
+from synthct.outputs.sidecar import GridRecord, MaskRecord, ModelRecord
+from synthct.record import sha256_of
+from synthct.workflows.grid import GridPlan
+from synthct.workflows.mask import UnderstoodMask
+
+
+def model_record(entry: Entry, weights: Weights) -> ModelRecord:
+    return ModelRecord(
+        name=entry.name,
+        task=entry.task,
+        modality=entry.modality,
+        source=entry.source,
+        licence=entry.licence,
+        noncommercial=entry.noncommercial,
+        weights_sha256=weights.sha256(),
+    )
+
+
+def mask_record(
+    mask: UnderstoodMask | None, path: Path | None, lost: tuple[int, ...]
+) -> MaskRecord | None:
+    """How the mask in the file `path` was read, and which of its ids are `lost` on the grid."""
+    if mask is None or path is None:
+        return None
+    return MaskRecord(
+        file=path.name,
+        sha256=sha256_of(path),
+        scheme=mask.scheme.name,
+        reason=mask.reason,
+        body=mask.body_source,
+        remap=mask.report.as_dict(),
+        lost=list(lost),
+    )
+
+
+def grid_record(grid: GridPlan) -> GridRecord:
+    asked, inner = grid.asked, grid.inner
+    return GridRecord(
+        shape=asked.shape,
+        spacing_mm=asked.spacing_mm,
+        orientation=asked.orientation,
+        affine=asked.affine.tolist(),
+        inner_shape=inner.shape,
+        inner_spacing_mm=inner.spacing_mm,
+        resampled=grid.resampled,
+    )
