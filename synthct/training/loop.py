@@ -48,6 +48,8 @@ def fit(
     log = _Log(folder / "log.csv", recipe.log_every, state.step, say)
     for batch in _batches(task, state.step, recipe.steps):
         figures = state.train_step(batch)
+        if state.overflowed:
+            say(f"step {state.step}: left out, gradient not finite in {state.overflowed}")
         log.add(state.step, figures)
         advance(1)
         if state.step % recipe.save_every == 0 or state.step == recipe.steps:
@@ -68,6 +70,8 @@ class _State:
     def __init__(self, task: Task, recipe: Recipe, folder: Path) -> None:
         self.task, self.recipe, self.folder = task, recipe, folder
         self.step = self.overflows = 0
+        self.overflowed = ""
+        """Where the last step's gradient was not finite; empty where it was."""
         self.networks = dict(task.networks)
         self.averages = {role: deepcopy(net).eval() for role, net in self.networks.items()}
         for net in self.averages.values():
@@ -107,12 +111,24 @@ class _State:
         """Whether the step may be taken. A lone overflow in bfloat16 is left out, and logged."""
         finite = math.isfinite(float(norm))
         self.overflows = 0 if finite else self.overflows + 1
+        self.overflowed = "" if finite else self._not_finite()
         if not math.isfinite(float(loss.detach())) or self.overflows > MAX_OVERFLOWS:
             raise TrainingError(
                 f"step {self.step}: loss {float(loss.detach())}, gradient norm {float(norm)}",
                 "lower learning_rate, or resume with --set bfloat16=false",
             )
         return finite
+
+    def _not_finite(self) -> str:
+        """The parameters whose gradient is not finite, the first few by name."""
+        names = [
+            f"{role}.{name}"
+            for role, net in self.networks.items()
+            for name, p in net.named_parameters()
+            if p.grad is not None and not bool(torch.isfinite(p.grad).all())
+        ]
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        return ", ".join(names[:3]) + more if names else "the norm alone"
 
     @torch.no_grad()
     def _average(self) -> None:

@@ -124,7 +124,13 @@ def _read(name: str, text: str, kind: type) -> object:
 def _stage(task: str, chosen: MaisiRecipe, folder: Path, start: Path) -> VaeTask | LatentTask:
     spec, loop = preset(chosen.preset), chosen.loop
     if task == "maisi-vae":
-        return VaeTask(spec, folder / "images", loop.seed, bfloat16=loop.bfloat16)
+        return VaeTask(
+            spec,
+            folder / "images",
+            loop.seed,
+            bfloat16=loop.bfloat16,
+            phantoms=folder / "pairs" if (folder / "pairs").is_dir() else None,
+        )
     autoencoder = load_into(lambda: build_autoencoder(spec.autoencoder), _weights(start, "vae"))
     controlled = task == "maisi-controlnet"
     unet = _weights(start, "unet") if controlled else None

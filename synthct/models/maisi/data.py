@@ -20,6 +20,7 @@ import torch
 from torch.nn import functional
 
 from synthct.errors import InputError
+from synthct.labels.render import render_hu
 from synthct.volume.intensity import hu_to_unit
 
 Triple = tuple[int, int, int]
@@ -152,6 +153,16 @@ def resize_labels(array: npt.NDArray[Any], shape: Triple) -> npt.NDArray[Any]:
         for n, m in zip(array.shape, shape, strict=True)
     ]
     return array[np.ix_(*index)]
+
+
+def phantom_image(
+    case: Case, crop: Crop, rng: np.random.Generator
+) -> tuple[torch.Tensor, npt.NDArray[np.uint8]]:
+    """A phantom drawn in HU, (1, 1, X, Y, Z), and its labels (X, Y, Z)."""
+    labels = resize_labels(cut(case.arrays["labels"], crop, 0), crop.shape)
+    tissues = resize_labels(cut(case.arrays["tissues"], crop, 0), crop.shape)
+    hu = torch.from_numpy(render_hu(labels, tissues, crop.spacing_mm, rng))[None, None]
+    return hu, labels
 
 
 def unit_image(hu: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,6 @@ from torch.nn import functional
 
 from synthct.diffusion.rectified_flow import RectifiedFlow, velocity
 from synthct.labels.groups import HEART, HOLLOW_ORGANS, MUSCLES, SOLID_ORGANS, VESSELS
-from synthct.labels.render import render_hu
 from synthct.models.maisi import data
 from synthct.models.maisi.conditions import Conditions, conditions, label_bits, regions_of
 from synthct.models.maisi.networks import build_controlnet, build_unet
@@ -30,11 +29,44 @@ DROPPABLE = (*SOLID_ORGANS, *HOLLOW_ORGANS, *VESSELS, *HEART, *MUSCLES)
 
 @dataclass(frozen=True)
 class LatentBatch:
-    """One example: latent (1, C, x, y, z), label bits (1, 8, X, Y, Z), and what is told beside."""
+    """One example.
+
+    Latent (1, C, x, y, z), weight of its voxels in the loss (1, 1, x, y, z), label bits
+    (1, 8, X, Y, Z), and what is told beside.
+    """
 
     latent: torch.Tensor
+    weight: torch.Tensor
     bits: torch.Tensor
     conditions: Conditions
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """What a voxel counts in the loss, by its label.
+
+    A voxel of a structure of n voxels counts sqrt(`reference_voxels` / n), from 1 to `most`, so
+    that ribs and adrenals are heard beside liver and lungs. A pseudo-label that may be wrong counts
+    nothing, and neither does it teach; air outside the patient, which generation overwrites,
+    counts `air`.
+    """
+
+    reference_voxels: float = 6000.0
+    most: float = 4.0
+    air: float = 0.4
+
+    def __call__(
+        self, labels: npt.NDArray[np.uint8], known: npt.NDArray[np.uint8] | None, factor: int
+    ) -> torch.Tensor:
+        """Weights on the latent's grid, (1, 1, x, y, z), from labels (X, Y, Z)."""
+        count = np.bincount(labels.ravel(), minlength=256)
+        table = np.sqrt(self.reference_voxels / np.maximum(count, 1)).clip(1.0, self.most)
+        table[0] = self.air
+        weight = table[labels]
+        if known is not None:
+            weight = weight * known
+        tensor = torch.from_numpy(weight.astype(np.float32))[None, None]
+        return functional.avg_pool3d(tensor, factor)
 
 
 @dataclass
@@ -53,6 +85,9 @@ class LatentTask:
     train_unet: bool = True
     seed: int = 0
     voxels: int = 64 * 64 * 60
+    size_factors: tuple[float, ...] = (0.5, 1.0, 1.0, 2.0, 5.0)
+    """Crops hold `voxels` times one of these, up to whole volumes: GroupNorm must meet both."""
+    weights: LossWeights = LossWeights()
     spacing_range_mm: tuple[float, float] = (2.0, 5.0)
     phantom_share: float = 0.35
     blind_share: float = 0.1
@@ -94,14 +129,15 @@ class LatentTask:
 
     def batch(self, step: int) -> LatentBatch:
         rng = np.random.default_rng([self.seed, 2 + self.controlled, step])
-        hu, labels, spacing_mm = self._pair(rng)
+        hu, labels, known, spacing_mm = self._pair(rng)
         with torch.no_grad():
             latent, sigma = self.autoencoder.encode(data.unit_image(hu))
             noise = torch.from_numpy(rng.standard_normal(latent.shape, dtype=np.float32))
             latent = (latent + sigma * noise) * self.scale_factor
         regions = () if rng.random() < 0.1 else regions_of(labels)
         told = conditions(self.spec, regions=regions, spacing_mm=spacing_mm)
-        return LatentBatch(latent, label_bits(labels), told)
+        weight = self.weights(labels, known, self.spec.autoencoder.factor)
+        return LatentBatch(latent, weight, label_bits(self._thinned(labels, rng)), told)
 
     def loss(self, batch: LatentBatch, step: int) -> tuple[torch.Tensor, dict[str, float]]:
         latent = batch.latent
@@ -112,8 +148,10 @@ class LatentTask:
         blind = self.controlnet is None or bool(torch.rand(()) < self.blind_share)
         with autocast(self.bfloat16, latent.device):
             predicted = self._predict(noisy, time * 1000, batch, blind)
-        loss = functional.mse_loss(predicted.float(), velocity(latent, noise))
-        return loss, {("blind" if blind else "seen"): float(loss.detach())}
+        error = (predicted.float() - velocity(latent, noise)).square()
+        loss = (error * batch.weight).mean() / batch.weight.mean().clamp_min(1e-3)
+        plain = float(error.detach().mean())
+        return loss, {("blind" if blind else "seen"): plain}
 
     def _predict(
         self, noisy: torch.Tensor, timestep: torch.Tensor, batch: LatentBatch, blind: bool
@@ -135,26 +173,33 @@ class LatentTask:
 
     def _pair(
         self, rng: np.random.Generator
-    ) -> tuple[torch.Tensor, npt.NDArray[np.uint8], tuple[float, float, float]]:
-        """HU (1, 1, X, Y, Z), labels (X, Y, Z) and spacing of one random crop."""
+    ) -> tuple[
+        torch.Tensor,
+        npt.NDArray[np.uint8],
+        npt.NDArray[np.uint8] | None,
+        tuple[float, float, float],
+    ]:
+        """HU (1, 1, X, Y, Z), labels (X, Y, Z), where these are sure, spacing: a random crop."""
         phantom = bool(self.phantoms) and rng.random() < self.phantom_share
         cases = self.phantoms if phantom else self.scans
         case = cases[rng.choice(len(cases), p=_shares(cases))]
         crop = data.random_crop(
             case,
             rng,
-            voxels=int(self.voxels * rng.choice([0.5, 1.0, 1.0, 1.5])),
+            voxels=int(self.voxels * rng.choice(self.size_factors)),
             spacing_range_mm=self.spacing_range_mm,
             multiple=self.spec.grid_multiple,
         )
-        labels = data.resize_labels(data.cut(case.arrays["labels"], crop, 0), crop.shape)
+        known = None
         if phantom:
-            tissues = data.resize_labels(data.cut(case.arrays["tissues"], crop, 0), crop.shape)
-            hu = torch.from_numpy(render_hu(labels, tissues, crop.spacing_mm, rng))[None, None]
+            hu, labels = data.phantom_image(case, crop, rng)
         else:
+            if "known" in case.arrays:
+                known = data.resize_labels(data.cut(case.arrays["known"], crop, 1), crop.shape)
+            labels = data.resize_labels(data.cut(case.arrays["labels"], crop, 0), crop.shape)
             hu = data.resize_image(data.cut(case.arrays["image"], crop, data.AIR_HU), crop.shape)
         hu = torch.where(torch.from_numpy(labels == 0), torch.tensor(float(data.AIR_HU)), hu)
-        return hu, self._thinned(labels, rng), crop.spacing_mm
+        return hu, labels, known, crop.spacing_mm
 
     def _thinned(
         self, labels: npt.NDArray[np.uint8], rng: np.random.Generator

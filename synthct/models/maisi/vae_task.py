@@ -48,6 +48,11 @@ class VaeTask:
     scans: Path
     seed: int = 0
     voxels: int = 48 * 48 * 32
+    size_factors: tuple[float, ...] = (0.5, 1.0, 1.0, 2.0, 4.0, 14.0)
+    """Crops hold `voxels` times one of these: GroupNorm must meet whole volumes in training."""
+    phantoms: Path | None = None
+    """Pairs among which are phantoms; they are `phantom_share` of the batches."""
+    phantom_share: float = 0.2
     spacing_range_mm: tuple[float, float] = (2.0, 5.0)
     bfloat16: bool = True
     loss_weights: VaeLoss = VaeLoss()
@@ -60,6 +65,8 @@ class VaeTask:
         nn.init.zeros_(weight)
         nn.init.constant_(bias, -4.0)
         self.cases = data.cases_in(self.scans)
+        pairs = data.cases_in(self.phantoms) if self.phantoms else []
+        self.drawn = [case for case in pairs if "tissues" in case.arrays]
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
@@ -68,15 +75,20 @@ class VaeTask:
     def batch(self, step: int) -> torch.Tensor:
         """Image in network units, (1, 1, X, Y, Z)."""
         rng = np.random.default_rng([self.seed, 1, step])
-        case = self.cases[rng.integers(len(self.cases))]
+        phantom = bool(self.drawn) and rng.random() < self.phantom_share
+        cases = self.drawn if phantom else self.cases
+        case = cases[rng.integers(len(cases))]
         crop = data.random_crop(
             case,
             rng,
-            voxels=int(self.voxels * rng.choice([0.5, 1.0, 1.0, 1.0, 2.0, 4.0])),
+            voxels=int(self.voxels * rng.choice(self.size_factors)),
             spacing_range_mm=self.spacing_range_mm,
             multiple=self.spec.grid_multiple,
         )
-        hu = data.resize_image(data.cut(case.arrays["image"], crop, data.AIR_HU), crop.shape)
+        if phantom:
+            hu = data.phantom_image(case, crop, rng)[0]
+        else:
+            hu = data.resize_image(data.cut(case.arrays["image"], crop, data.AIR_HU), crop.shape)
         flips = [axis for axis in (2, 3, 4) if rng.random() < 0.5]
         return data.unit_image(hu.flip(flips))
 

@@ -1,0 +1,97 @@
+"""What the training tasks feed the networks: crops, phantoms, and weights of the loss."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from synthct.labels.groups import BODY
+from synthct.models.maisi.latent_task import LatentTask, LossWeights
+from synthct.models.maisi.networks import build_autoencoder
+from synthct.models.maisi.spec import preset
+from synthct.models.maisi.vae_task import VaeTask
+
+LIVER, RIB = 1, 63
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Path:
+    """One scan, one pair with a doubtful half, and one phantom, of 48³ voxels."""
+    labels = np.full((48, 48, 48), BODY, np.uint8)
+    labels[:32, :32, :32] = LIVER
+    labels[40:42, 10:20, 10:12] = RIB
+    known = np.ones_like(labels)
+    known[:, :, 24:] = 0
+    image = np.where(labels == LIVER, 60, -50).astype(np.int16)
+    shared = {"spacing_mm": np.array([3, 3, 3], np.float32), "labels": labels}
+    for folder in ("images", "pairs"):
+        (tmp_path / folder).mkdir()
+    body = {"body": (labels > 0).astype(np.uint8), "spacing_mm": shared["spacing_mm"]}
+    np.savez(tmp_path / "images" / "a.npz", image=image, **body)
+    np.savez(tmp_path / "pairs" / "a.npz", image=image, known=known, **shared)
+    tissues = np.zeros_like(labels)
+    np.savez(tmp_path / "pairs" / "p.npz", image=image, tissues=tissues, known=known, **shared)
+    return tmp_path
+
+
+def test_small_structures_count_more_and_doubt_counts_nothing() -> None:
+    labels = np.full((16, 16, 16), LIVER, np.uint8)
+    labels[0:2, 0:2, 0:2] = RIB
+    labels[:, :, 8:10] = 0
+    known = np.ones_like(labels)
+    known[8:] = 0
+    weights = LossWeights(reference_voxels=4096.0, most=4.0, air=0.5)
+    out = weights(labels, known, 2)[0, 0]
+    liver = np.sqrt(4096 / (labels == LIVER).sum())
+    assert out.shape == (8, 8, 8)
+    assert out[0, 0, 0] == pytest.approx(4.0)
+    assert out[1, 1, 1] == pytest.approx(liver, rel=1e-6)
+    assert out[0, 0, 4] == pytest.approx(0.5)
+    assert (out[4:] == 0).all()
+    assert weights(labels, None, 2)[0, 0, 7, 7, 7] == pytest.approx(liver, rel=1e-6)
+
+
+def test_a_batch_hangs_on_its_step_alone(prepared: Path) -> None:
+    spec = preset("tiny")
+    task = VaeTask(
+        spec, prepared / "images", voxels=16**3, phantoms=prepared / "pairs", phantom_share=0.5
+    )
+    assert torch.equal(task.batch(3), task.batch(3))
+    assert not torch.equal(task.batch(3), task.batch(4))
+    assert all(task.batch(n).min() >= 0 and task.batch(n).max() <= 1 for n in range(6))
+
+
+def test_phantoms_are_drawn_only_where_asked(prepared: Path) -> None:
+    spec = preset("tiny")
+    assert VaeTask(spec, prepared / "images").drawn == []
+    task = VaeTask(spec, prepared / "images", phantoms=prepared / "pairs")
+    assert [case.path.name for case in task.drawn] == ["p.npz"]
+
+
+def test_doubtful_voxels_teach_nothing(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = preset("tiny")
+    task = LatentTask(
+        spec,
+        prepared / "pairs",
+        build_autoencoder(spec.autoencoder),
+        1.0,
+        controlled=False,
+        voxels=16**3,
+        phantom_share=0.0,
+    )
+    monkeypatch.setattr(task, "_predict", lambda noisy, *rest: torch.zeros_like(noisy))
+    batches = [task.batch(step) for step in range(12)]
+    batch = next(b for b in batches if (b.weight == 0).any() and (b.weight > 0).any())
+
+    def loss(latent: torch.Tensor) -> float:
+        torch.manual_seed(0)
+        return task.loss(replace(batch, latent=latent), 0)[0].item()
+
+    doubtful = (batch.weight == 0).expand_as(batch.latent)
+    plain = loss(batch.latent)
+    assert loss(torch.where(doubtful, batch.latent + 9, batch.latent)) == plain
+    assert loss(torch.where(doubtful, batch.latent, batch.latent + 9)) > plain + 1
