@@ -7,47 +7,15 @@ from typing import Any
 
 import typer
 
+from synthct.cli.case_options import CaseOptions, takes_case_options
 from synthct.cli.console import JsonOption, QuietOption, VerboseOption, edge, emit
 from synthct.cli.mask import grid_lines, mask_text
-from synthct.cli.words import (
-    BodyChoice,
-    BodyMaskOption,
-    BodyOption,
-    CtOption,
-    DeviceOption,
-    ForceOption,
-    GridChoice,
-    GridOption,
-    LabelsOption,
-    MaskOption,
-    MaxMemoryOption,
-    ModelOption,
-    RegionOption,
-    SizeOption,
-    SpacingOption,
-    UnknownIds,
-    UnknownOption,
-    WeightsOption,
-)
 
 
 @edge
+@takes_case_options
 def check(
-    mask: MaskOption = None,
-    spacing: SpacingOption = None,
-    grid: GridOption = GridChoice.asked,
-    region: RegionOption = None,
-    size: SizeOption = None,
-    labels: LabelsOption = "auto",
-    unknown: UnknownOption = UnknownIds.error,
-    body: BodyOption = BodyChoice.auto,
-    body_mask: BodyMaskOption = None,
-    ct: CtOption = None,
-    model: ModelOption = "maisi-mini-ct",
-    weights: WeightsOption = None,
-    device: DeviceOption = "auto",
-    max_memory: MaxMemoryOption = None,
-    force: ForceOption = False,
+    case: CaseOptions,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
@@ -60,25 +28,8 @@ def check(
     grid that it refuses, 5 for too little memory, 6 for weights.
     """
     from synthct.workflows.check import check as run
-    from synthct.workflows.request import memory_bytes
 
-    report = run(
-        mask,
-        spacing_mm=spacing,
-        grid=grid.value,
-        region=tuple(name.value for name in region or ()),
-        size=size,
-        labels=labels,
-        unknown=unknown.value,
-        body=body.value,
-        body_mask=body_mask,
-        ct=ct,
-        model=model,
-        weights=weights,
-        device=device,
-        max_memory_bytes=None if max_memory is None else memory_bytes(max_memory),
-        force=force,
-    )
+    report = run(case.mask, **case.words())
     emit(report.as_dict(), as_json, lambda found: _text(found, verbose), quiet=quiet)
 
 

@@ -9,28 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
+from synthct.cli.case_options import CaseOptions, takes_case_options
 from synthct.cli.console import JsonOption, QuietOption, VerboseOption, edge, emit
-from synthct.cli.words import (
-    BodyChoice,
-    BodyMaskOption,
-    BodyOption,
-    CtOption,
-    DeviceOption,
-    ForceOption,
-    GridChoice,
-    GridOption,
-    LabelsOption,
-    MaskOption,
-    MaxMemoryOption,
-    ModelOption,
-    OverwriteOption,
-    RegionOption,
-    SizeOption,
-    SpacingOption,
-    UnknownIds,
-    UnknownOption,
-    WeightsOption,
-)
+from synthct.cli.words import OverwriteOption
 
 
 class SamplerChoice(str, Enum):
@@ -50,9 +31,9 @@ class LabelOutChoice(str, Enum):
 
 
 @edge
+@takes_case_options
 def generate(
-    mask: MaskOption = None,
-    spacing: SpacingOption = None,
+    case: CaseOptions,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the results.")
     ] = Path("out"),
@@ -63,20 +44,10 @@ def generate(
     retries: Annotated[
         int, typer.Option("--retries", min=0, help="Further tries for a case that fails QC.")
     ] = 2,
-    grid: GridOption = GridChoice.asked,
-    region: RegionOption = None,
-    size: SizeOption = None,
-    labels: LabelsOption = "auto",
-    unknown: UnknownOption = UnknownIds.error,
-    body: BodyOption = BodyChoice.auto,
-    body_mask: BodyMaskOption = None,
-    ct: CtOption = None,
     label_out: Annotated[
         LabelOutChoice,
         typer.Option("--label-out", help="Ids of the label file: MAISI's, or those that came in."),
     ] = LabelOutChoice.model,
-    model: ModelOption = "maisi-mini-ct",
-    weights: WeightsOption = None,
     steps: Annotated[
         int | None, typer.Option("--steps", min=1, help="Sampling steps; default: the model's.")
     ] = None,
@@ -93,9 +64,6 @@ def generate(
     norms: Annotated[
         Path | None, typer.Option("--norms", metavar="FILE", help="QC ranges from `qc fit`.")
     ] = None,
-    device: DeviceOption = "auto",
-    max_memory: MaxMemoryOption = None,
-    force: ForceOption = False,
     overwrite: OverwriteOption = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Do only what an earlier run left undone.")
@@ -117,23 +85,9 @@ def generate(
     from synthct.workflows.generate import generate as run
     from synthct.workflows.generate import unsuccessful
     from synthct.workflows.progress import progress_on_stderr
-    from synthct.workflows.request import memory_bytes
 
     words: dict[str, Any] = {
-        "spacing_mm": spacing,
-        "grid": grid.value,
-        "region": tuple(name.value for name in region or ()),
-        "size": size,
-        "labels": labels,
-        "unknown": unknown.value,
-        "body": body.value,
-        "body_mask": body_mask,
-        "ct": ct,
-        "model": model,
-        "weights": weights,
-        "device": device,
-        "max_memory_bytes": None if max_memory is None else memory_bytes(max_memory),
-        "force": force,
+        **case.words(),
         "output": output,
         "seed": seed,
         "samples": samples,
@@ -153,7 +107,7 @@ def generate(
 
             report = generate_demo(progress=progress, **words)
         else:
-            report = run(mask, progress=progress, **words)
+            report = run(case.mask, progress=progress, **words)
     found = report.as_dict()
     error = unsuccessful(report)
     if error is not None:

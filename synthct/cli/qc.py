@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,27 +18,11 @@ from synthct.cli.console import (
     fail,
     say,
 )
+from synthct.cli.words import LabelsOption, OverwriteOption, UnknownIds, UnknownOption
 
 if TYPE_CHECKING:
     from synthct.quality.norms import Norms
     from synthct.quality.report import Report
-
-
-class UnknownIds(str, Enum):
-    """What becomes of ids that the scheme does not know."""
-
-    error = "error"
-    body = "body"
-    drop = "drop"
-
-
-LabelsOption = Annotated[
-    str, typer.Option("--labels", metavar="SCHEME", help="Scheme of the labels: auto, or a name.")
-]
-UnknownOption = Annotated[
-    UnknownIds, typer.Option("--unknown", help="Ids that the scheme does not know.")
-]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
 
 
 @edge

@@ -45,7 +45,7 @@ LabelsOption = Annotated[
     typer.Option(
         "--labels",
         metavar="SCHEME",
-        help="Scheme of the mask's ids: auto, a name (totalsegmentator, maisi, …), "
+        help="Scheme of the label ids: auto, a name (totalsegmentator, maisi, …), "
         "or FILE.toml, FILE.json, dataset.json.",
     ),
 ]
