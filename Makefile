@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c const
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check docs wheel clean
+.PHONY: help demo test test-slow check docs tensor-lists wheel clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -n 5
@@ -54,6 +54,10 @@ check: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.contracts.command_reference > docs/commands.md.new
 	mv docs/commands.md.new docs/commands.md
+
+# Names and shapes of the networks' tensors, for `synthct check`; a test fails where out of date.
+tensor-lists: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.contracts.tensor_lists
 
 wheel: $(VENV)/.installed-dev
 	$(BIN)/python -m pip wheel --disable-pip-version-check --no-deps --wheel-dir dist .

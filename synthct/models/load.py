@@ -9,13 +9,14 @@ import torch
 from synthct.checkpoints import catalogue, store
 from synthct.checkpoints.catalogue import Entry
 from synthct.checkpoints.load import load_into, read_metadata
-from synthct.errors import DamagedWeights, UsageError
+from synthct.errors import UsageError
+from synthct.models.headers import SCALE_FACTOR, scale_factor
 from synthct.models.maisi.generator import MaisiGenerator
 from synthct.models.maisi.networks import build_autoencoder, build_controlnet, build_unet
 from synthct.models.maisi.spec import preset
 from synthct.models.protocols import Generator
 
-SCALE_FACTOR = "scale_factor"
+__all__ = ["SCALE_FACTOR", "available_devices", "load_generator", "pick_device"]
 
 
 def load_generator(name: str, weights: Path | None, device: torch.device) -> Generator:
@@ -65,20 +66,6 @@ def _maisi(entry: Entry, weights: Path | None, device: torch.device) -> MaisiGen
         load_into(lambda: build_autoencoder(spec.autoencoder), files["vae"]).to(device),
         load_into(lambda: build_unet(spec), files["unet"]).to(device),
         controlnet,
-        _scale_factor(files["unet"]),
+        scale_factor(read_metadata(files["unet"]), files["unet"]),
         device,
     )
-
-
-def _scale_factor(unet: Path) -> float:
-    """The number that latents were multiplied with in training: it travels with the U-Net."""
-    stated = read_metadata(unet).get(SCALE_FACTOR, "")
-    try:
-        factor = float(stated)
-    except ValueError:
-        factor = 0.0
-    if not 1e-6 < factor < 1e6:
-        raise DamagedWeights(
-            f"{unet} states no usable {SCALE_FACTOR} ({stated!r})", "train or fetch it again"
-        )
-    return factor

@@ -10,6 +10,7 @@ from synthct.checkpoints.catalogue import Entry
 from synthct.checkpoints.store import Weights
 from synthct.errors import UsageError
 from synthct.geometry import Geometry
+from synthct.models.headers import refuse_disguised, require_fitting
 from synthct.models.maisi.spec import MaisiSpec, preset
 from synthct.workflows.grid import GridPlan, padded, plan_grid
 from synthct.workflows.inputs import mask_file
@@ -71,7 +72,7 @@ def check_request(request: Request) -> CheckReport:
     source = _source(request, understood)
     spacing_mm = request.spacing_mm or source.spacing_mm
     grid = plan_grid(source, spacing_mm, entry, grid=request.grid, force=request.force)
-    weights = store.verify(entry, request.weights)
+    weights = _weights(request, entry)
     fed = padded(grid.inner.shape, entry.grid_multiple)
     memory = estimate(spec_of(entry), fed, grid.asked.shape, _size_bytes(weights))
     return CheckReport(
@@ -101,6 +102,14 @@ def _mask(request: Request) -> UnderstoodMask | None:
         ct=request.ct,
         unknown=request.unknown,
     )
+
+
+def _weights(request: Request, entry: Entry) -> Weights:
+    """The files of the model: whole, harmless, and of its networks."""
+    refuse_disguised(store.locate(entry, request.weights))
+    weights = store.verify(entry, request.weights)
+    require_fitting(entry, weights)
+    return weights
 
 
 def _source(request: Request, understood: UnderstoodMask | None) -> Geometry:

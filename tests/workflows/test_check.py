@@ -21,6 +21,7 @@ from synthct.errors import (
     UsageError,
     WeightsError,
 )
+from synthct.models.maisi.tensors import tensors_of
 from synthct.workflows.check import check
 from synthct.workflows.phantom import write_phantom
 
@@ -34,11 +35,13 @@ def mask(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Files under the right names, and a catalogue that records no checksum for them."""
+    """Zeros of the right names and shapes, and a catalogue that records no checksum for them."""
     entry = catalogue.entry().model_copy(update={"sha256": {}})
     monkeypatch.setattr(catalogue, "entry", lambda name: _named(entry, name))
-    for name in entry.files.by_role().values():
-        save_file({"weight": np.zeros(2, np.float16)}, tmp_path / name)
+    listed = tensors_of(str(entry.network["spec"])) or {}
+    for role, name in entry.files.by_role().items():
+        tensors = {key: np.zeros(shape, np.float16) for key, shape in listed[role].items()}
+        save_file(tensors, tmp_path / name, metadata={"scale_factor": "0.5"})
     return tmp_path
 
 
