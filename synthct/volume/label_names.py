@@ -12,20 +12,30 @@ from xml.parsers import expat
 from xml.sax.saxutils import escape
 
 MAX_BYTES = 4 << 20
+NAMES_NOT_READ = "label names in the header were not read"
+"""How a note about a table that cannot be used begins."""
 _BLOCK = 16  # an extension, with its 8 bytes of size and code, fills whole blocks
 _HEAD = 8
+_SHOWN = 20  # characters of a wrong id in a message
+_MARKS = (b"LabelTable", b"CaretExtension")
 
 
 class LabelTableError(ValueError):
     """The extension is no readable label table."""
 
 
+def is_label_table(content: bytes) -> bool:
+    """Whether an extension means to be one, readable or not, in whatever encoding."""
+    plain = content.replace(b"\x00", b"")  # UTF-16 and UTF-32 are ASCII with zeros between
+    return any(mark in plain for mark in _MARKS)
+
+
 def parse_label_table(content: bytes) -> dict[int, str]:
-    """Id → name, empty when the XML holds no label table. Zero padding is tolerated.
+    """Id → name, empty when the XML names nothing. Zero padding is tolerated, blank names are none.
 
     Raises:
-        LabelTableError: too long, not XML, a document type (entities are never expanded),
-            or an id that is no whole number.
+        LabelTableError: too long, not XML, an unknown encoding, a document type (entities are
+            never expanded), an id that is no whole number or has two names.
     """
     content = content.strip(b"\x00 \r\n\t")
     if len(content) > MAX_BYTES:
@@ -35,6 +45,10 @@ def parse_label_table(content: bytes) -> dict[int, str]:
         reader.parser.Parse(content, True)
     except expat.ExpatError as error:
         raise LabelTableError(f"not well-formed XML ({error})") from error
+    except LabelTableError:
+        raise
+    except (LookupError, ValueError) as error:
+        raise LabelTableError(f"an encoding that cannot be read ({error})") from error
     return reader.names
 
 
@@ -65,8 +79,12 @@ class _TableReader:
         if tag == "LabelTable":
             self._in_table = False
         elif tag == "Label" and self._key is not None:
-            self.names[self._key] = "".join(self._text).strip()
+            self._keep(self._key, "".join(self._text).strip())
             self._key = None
+
+    def _keep(self, label: int, name: str) -> None:
+        if name and self.names.setdefault(label, name) != name:
+            raise LabelTableError(f"label {label} has two names")
 
     def _characters(self, text: str) -> None:
         if self._key is not None:
@@ -77,7 +95,8 @@ def _whole_number(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise LabelTableError(f"label id {text!r} is no whole number") from None
+        shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+        raise LabelTableError(f"label id {shown!r} is no whole number") from None
 
 
 def format_label_table(names: Mapping[int, str]) -> bytes:

@@ -10,7 +10,7 @@ import gzip
 import math
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import IOBase
@@ -29,7 +29,13 @@ from synthct.atomic import replacing
 from synthct.errors import InputError, OutputError, QualityError, UsageError
 from synthct.geometry import FloatArray, Geometry
 from synthct.volume.affines import AFFINE_HINT, check_affine, check_spacing, in_words
-from synthct.volume.label_names import LabelTableError, format_label_table, parse_label_table
+from synthct.volume.label_names import (
+    NAMES_NOT_READ,
+    LabelTableError,
+    format_label_table,
+    is_label_table,
+    parse_label_table,
+)
 from synthct.volume.volume import LabelVolume, Volume
 
 AFFINE_TOLERANCE = 1e-3
@@ -37,6 +43,7 @@ GZIP_LEVEL = 1  # 58 million int16 voxels in seconds; level 6 takes four times a
 DESCRIP_BYTES = 79
 _VERSIONS = ((Nifti1Header, 344, b"n+1\x00"), (Nifti2Header, 4, b"n+2\x00"))
 _MOST_DEFLATE = 1040  # no deflate stream shrinks its content further than this
+_MOST_BEFORE_VOXELS = 64 << 20  # header extensions of real files are kilobytes
 _SLAB_BYTES = 32 << 20
 _UNITS_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 _UNIT_NAMES = {1: "metres", 3: "micrometres"}
@@ -117,12 +124,26 @@ def _raw_header(path: Path, stream: BinaryIO) -> Nifti1Header:
             if len(block) < Nifti1Header.sizeof_hdr:
                 raise EOFError("it ends inside the header")
             if block[magic_at : magic_at + 4] == magic:
+                read = cast(Callable[..., Nifti1Header], kind)
+                _check_offset(path, read(stream.read(size), check=False))
+                stream.seek(0)
                 with warnings.catch_warnings():  # of extensions padded in another way
                     warnings.simplefilter("ignore")
                     return cast(Nifti1Header, kind.from_fileobj(stream, check=False))
     if not block:
         raise InputError(f"{path}: the file is empty", "pass a NIfTI file")
     raise InputError(f"{path}: not a NIfTI image", "pass .nii, .nii.gz, .nrrd or .mha")
+
+
+def _check_offset(path: Path, header: Nifti1Header) -> None:
+    """Refuse to read gigabytes of header extensions, which a small gzip file can unfold to."""
+    offset = float(header["vox_offset"])
+    if not 0 <= offset <= _MOST_BEFORE_VOXELS:
+        raise InputError(
+            f"{path}: the NIfTI header is damaged (voxels at byte {offset:g}; "
+            f"0 to {_MOST_BEFORE_VOXELS} accepted)",
+            "copy or export it again",
+        )
 
 
 def _shape(path: Path, header: Nifti1Header) -> tuple[int, int, int]:
@@ -213,15 +234,17 @@ def _drain(stream: BinaryIO) -> None:
 
 
 def _label_names(header: Nifti1Header) -> tuple[dict[int, str], tuple[str, ...]]:
+    """The names of the first label table, or a note about why there are none in it."""
     for extension in header.extensions:
         content = extension.get_content()
         content = content.encode() if isinstance(content, str) else content
-        if not isinstance(content, bytes) or b"LabelTable" not in content:
+        if not isinstance(content, bytes) or not is_label_table(content):
             continue
         try:
-            return parse_label_table(content), ()
+            names = parse_label_table(content)
         except LabelTableError as error:
-            return {}, (f"label names in the header were not read: {error}",)
+            return {}, (f"{NAMES_NOT_READ}: {error}",)
+        return names, () if names else (f"{NAMES_NOT_READ}: the label table there is empty",)
     return {}, ()
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from synthct.errors import MaskError, UsageError
 from synthct.geometry import Geometry
 from synthct.labels.body import body_from_ct, touches_body, with_body
-from synthct.labels.detect import AUTO, detect
+from synthct.labels.detect import AUTO
 from synthct.labels.envelope import body_from_labels
 from synthct.labels.groups import BODY, regions_present
 from synthct.labels.remap import RemapReport, Unknown, remap, unmap
@@ -26,6 +26,7 @@ from synthct.volume.nifti import write_labels
 from synthct.volume.reading import read_image, read_labels
 from synthct.volume.resample import resample_labels
 from synthct.volume.volume import LabelVolume
+from synthct.workflows.detection import detect_scheme
 from synthct.workflows.phantom import write_phantom as phantom
 
 __all__ = ["UnderstoodMask", "Written", "body", "convert", "info", "phantom", "understand"]
@@ -146,7 +147,7 @@ def _understand(
         raise UsageError("--body none, --body-mask and --ct exclude one another", "give one")
     original, layout, notes = _read(mask)
     hint = original.scheme if labels == AUTO and original.scheme else labels
-    found = detect(original.ids(), original.names, hint)
+    found = detect_scheme(original, notes, hint)
     array, report = remap(original.array, found.scheme, unknown)
     raw = LabelVolume(array, original.geometry, MAISI)
     complete, source, more = _complete(raw, report, body, body_mask, ct)

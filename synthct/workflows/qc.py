@@ -15,9 +15,8 @@ import numpy as np
 
 from synthct.atomic import refuse_existing, write_text
 from synthct.errors import InputError, SynthctError, UsageError
-from synthct.labels.detect import detect
 from synthct.labels.groups import BODY
-from synthct.labels.remap import Unknown, ids_present, remap
+from synthct.labels.remap import Unknown, remap
 from synthct.labels.scheme import load_scheme
 from synthct.quality.checks import judge
 from synthct.quality.fit import fit, to_toml
@@ -26,6 +25,7 @@ from synthct.quality.report import Case, Report, to_csv
 from synthct.volume.nifti import is_nifti_name, read_nifti
 from synthct.volume.reading import read_image, read_labels
 from synthct.volume.volume import LabelVolume, Volume
+from synthct.workflows.detection import detect_scheme
 from synthct.workflows.pairs import Found, Pair, find_pairs, stem
 from synthct.workflows.progress import Progress, SilentProgress
 
@@ -143,8 +143,7 @@ def _judged(
 def _read(pair: Pair, labels: str, unknown: Unknown) -> tuple[Volume, LabelVolume, Case]:
     """The pair as HU and MAISI ids; the case says which scheme its labels had, and why."""
     mask = read_labels(pair.labels)
-    ids = ids_present(mask.labels.array)
-    detection = detect(ids, mask.labels.names, hint=labels)
+    detection = detect_scheme(mask.labels, mask.notes, labels)
     array, remapped = remap(mask.labels.array, detection.scheme, unknown=unknown)
     if not remapped.has_envelope:  # dropped organs became body, which is no envelope
         array[array == BODY] = 0

@@ -8,7 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthct.volume.label_names import LabelTableError, format_label_table, parse_label_table
+from synthct.volume.label_names import (
+    LabelTableError,
+    format_label_table,
+    is_label_table,
+    parse_label_table,
+)
 
 settings.register_profile("busy machine", deadline=None)
 settings.load_profile("busy machine")
@@ -62,9 +67,31 @@ def test_labels_outside_a_table_are_no_names():
         b"not xml",
         b'<LabelTable><Label Key="one">x</Label></LabelTable>',
         b"<LabelTable><Label>x</Label></LabelTable>",
+        b'<?xml version="1.0" encoding="KOI-99"?><LabelTable/>',
+        b'<?xml version="1.0" encoding="big5"?><LabelTable/>',
+        b'<?xml version="1.0" encoding="UTF-8"?><LabelTable>\xe9</LabelTable>',
+        b'<LabelTable><Label Key="1">spleen</Label><Label Key="1">liver</Label></LabelTable>',
         b"<a>" + b" " * (5 << 20) + b"x</a>",
     ],
 )
 def test_hostile_or_broken_tables_are_refused(content):
     with pytest.raises(LabelTableError):
         parse_label_table(content)
+
+
+def test_a_wrong_id_is_not_repeated_at_length():
+    table = b'<LabelTable><Label Key="%s">x</Label></LabelTable>' % (b"9" * 5000)
+    with pytest.raises(LabelTableError) as caught:
+        parse_label_table(table)
+    assert len(str(caught.value)) < 80
+
+
+def test_blank_names_are_none_and_a_name_may_be_repeated():
+    rows = b'<Label Key="1"> </Label>' + 2 * b'<Label Key="2">liver</Label>'
+    assert parse_label_table(b"<LabelTable>" + rows + b"</LabelTable>") == {2: "liver"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_table_is_known_by_its_tags_even_when_cut(encoding):
+    assert is_label_table("<CaretExtension><VolumeInf".encode(encoding))
+    assert not is_label_table("a comment".encode(encoding))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -293,6 +294,51 @@ def test_names_in_the_header_come_along(tmp_path):
     extension = nib.nifti1.Nifti1Extension(0, xml)
     path = saved(tmp_path / "m.nii.gz", ids(), lambda i: i.header.extensions.append(extension))
     assert read_labels(path).labels.names == {7: "pancreas"}
+
+
+_TABLE = (
+    b'<?xml version="1.0" encoding="UTF-8"?><CaretExtension><LabelTable>'
+    b'<Label Key="7">pancreas</Label></LabelTable></CaretExtension>'
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (_TABLE[:70], "not well-formed XML"),
+        (_TABLE[:60], "not well-formed XML"),
+        (b"<CaretExtension><VolumeInformation/></CaretExtension>", "empty"),
+        (b"<CaretExtension><LabelTable/></CaretExtension>", "empty"),
+        (_TABLE.replace(b"pancreas", b"pancr\xe9as"), "not well-formed XML"),
+        (_TABLE.replace(b"UTF-8", b"KOI-99"), "encoding"),
+        (_TABLE.replace(b"pancreas", b"x" * (5 << 20)), "at most"),
+    ],
+    ids=["cut", "cut early", "no table", "no labels", "wrong bytes", "no such encoding", "huge"],
+)
+def test_names_that_cannot_be_read_are_said(tmp_path, content, reason):
+    extension = nib.nifti1.Nifti1Extension(0, content)
+    path = saved(tmp_path / "m.nii.gz", ids(), lambda i: i.header.extensions.append(extension))
+    read = read_labels(path)
+    assert read.labels.names == {}
+    assert len(read.notes) == 1
+    assert read.notes[0].startswith("label names in the header were not read")
+    assert reason in read.notes[0]
+
+
+def test_another_extension_is_no_matter(tmp_path):
+    extension = nib.nifti1.Nifti1Extension(6, b"a comment")
+    path = saved(tmp_path / "m.nii.gz", ids(), lambda i: i.header.extensions.append(extension))
+    assert read_labels(path).notes == ()
+
+
+@pytest.mark.parametrize("offset", [1e9, -1.0, float("nan"), float("inf")])
+def test_voxels_that_begin_nowhere_are_refused_unread(tmp_path, offset):
+    path = saved(tmp_path / "m.nii", ids())
+    content = bytearray(path.read_bytes())
+    content[108:112] = struct.pack("<f", offset)
+    path.write_bytes(content)
+    with pytest.raises(MaskError, match="voxels at byte"):
+        read_labels(path)
 
 
 def test_an_image_is_float_and_keeps_its_nan(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -224,3 +225,14 @@ def test_a_body_alone_is_for_the_mask_tools_only(tmp_path: Path) -> None:
     assert masks.info(alone).labels.ids() == (200,)
     with pytest.raises(MaskError, match="no organ in it"):
         understand(alone)
+
+
+def test_a_refusal_says_that_the_names_could_not_be_read(named: Path, tmp_path: Path) -> None:
+    content = gzip.decompress(named.read_bytes())
+    broken = tmp_path / "broken.nii.gz"
+    broken.write_bytes(gzip.compress(content.replace(b"</LabelTable>", b"</LabelTabel>")))
+    with pytest.raises(MaskError, match="label names in the header were not read") as caught:
+        understand(broken)
+    assert "--labels" in caught.value.hint
+    understood = understand(broken, labels="totalsegmentator")
+    assert any("not read" in note for note in understood.notes)
