@@ -60,6 +60,8 @@ class MaisiSpec:
     sampler: str
     base_numel: int
     """Latent voxels at which the time shift of rectified flow is 1."""
+    controlnet: bool = True
+    """Whether masks steer it; without, fields of view alone (image-only models)."""
     condition_scale: float = 100.0
     """Spacing (mm) and region vectors (one-hot) are fed times this; 100 in the published models."""
 
@@ -73,6 +75,17 @@ class MaisiSpec:
 
 
 _PUBLISHED_VAE = AutoencoderSpec((64, 128, 256), (2, 2, 2), 4, 32)
+_RFLOW_UNET = UNetSpec(
+    (64, 128, 256, 512),
+    2,
+    (False, False, True, True),
+    (0, 0, 32, 32),
+    32,
+    resblock_updown=True,
+    include_fc=True,
+    regions=False,
+    num_class_embeds=128,
+)
 
 PRESETS: dict[str, MaisiSpec] = {
     "mini-ct": MaisiSpec(
@@ -94,7 +107,7 @@ PRESETS: dict[str, MaisiSpec] = {
         condition_scale=1.0,
     ),
     "tiny": MaisiSpec(  # for tests: every code path, no quality
-        AutoencoderSpec((8, 8), (1, 1), 2, 4),
+        AutoencoderSpec((8, 8), (1, 1), 2, 2),
         UNetSpec((8, 8), 1, (False, False), (8, 8), 4, False, False, True, None),
         embedding_channels=(4, 8),
         sampler="rflow",
@@ -119,21 +132,22 @@ PRESETS: dict[str, MaisiSpec] = {
     ),
     "ct-rflow": MaisiSpec(
         _PUBLISHED_VAE,
-        UNetSpec(
-            (64, 128, 256, 512),
-            2,
-            (False, False, True, True),
-            (0, 0, 32, 32),
-            32,
-            resblock_updown=True,
-            include_fc=True,
-            regions=False,
-            num_class_embeds=128,
-        ),
+        _RFLOW_UNET,
         embedding_channels=(8, 32, 64),
         sampler="rflow",
         base_numel=32**3,
     ),
+    **{
+        name: MaisiSpec(
+            _PUBLISHED_VAE,
+            _RFLOW_UNET,
+            embedding_channels=(),
+            sampler="rflow",
+            base_numel=32**3,
+            controlnet=False,
+        )
+        for name in ("mr-rflow", "mr-brain-rflow")
+    },
 }
 
 

@@ -14,6 +14,7 @@ from torch.nn import functional
 from synthct.models.maisi import data
 from synthct.models.maisi.networks import build_autoencoder
 from synthct.models.maisi.spec import MaisiSpec
+from synthct.models.maisi.start import hold_constants, nearly_linear
 from synthct.training.loop import autocast
 
 
@@ -48,7 +49,7 @@ class VaeTask:
     scans: Path
     seed: int = 0
     voxels: int = 48 * 48 * 32
-    size_factors: tuple[float, ...] = (0.5, 1.0, 1.0, 2.0, 4.0, 14.0)
+    size_factors: tuple[float, ...] = (0.5, 1.0, 1.0, 2.0, 4.0)
     """Crops hold `voxels` times one of these: GroupNorm must meet whole volumes in training."""
     phantoms: Path | None = None
     """Pairs among which are phantoms; they are `phantom_share` of the batches."""
@@ -60,10 +61,8 @@ class VaeTask:
     def __post_init__(self) -> None:
         torch.manual_seed(self.seed)
         self.autoencoder = build_autoencoder(self.spec.autoencoder)
-        # begin nearly without sampling noise: short runs otherwise spend themselves outgrowing it
-        weight, bias = self.autoencoder.quant_conv_log_sigma.parameters()
-        nn.init.zeros_(weight)
-        nn.init.constant_(bias, -4.0)
+        nearly_linear(self.autoencoder)
+        hold_constants(self.autoencoder)
         self.cases = data.cases_in(self.scans)
         pairs = data.cases_in(self.phantoms) if self.phantoms else []
         self.drawn = [case for case in pairs if "tissues" in case.arrays]

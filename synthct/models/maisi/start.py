@@ -1,0 +1,243 @@
+"""A start for autoencoders that are trained in minutes: nearly linear, with honest levels.
+
+GroupNorm subtracts the mean of a volume and divides by its spread, and a code that must not lose HU
+has to smuggle both past it. From a random start, small networks spend their whole training on that.
+Here every normalised map begins with two channels of a large constant, +A and −A, which make the
+spread the same for every volume, and with its signals in pairs (s, −s), which make the mean zero:
+normalisation is nearly the identity. The constants are held: no step changes them or reads them.
+Residual branches begin at zero, and the shortcuts carry a
+linear code: the averages of 2×2×2 voxels and, as far as latent channels go, their first differences
+(Haar). What the linear code cannot carry is left to training.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from monai.apps.generation.maisi.networks.autoencoderkl_maisi import (
+    AutoencoderKlMaisi,
+    MaisiGroupNorm3D,
+    MaisiResBlock,
+)
+from torch import nn
+
+from synthct.errors import UsageError
+
+CONSTANT = 16.0
+"""A: the constant channels; signals are of the order of 1."""
+CONTRAST, LEVEL = 3.0, -1.2
+"""Network units [0, 1] times CONTRAST plus LEVEL: air −1.2, water 0.3, 1000 HU 1.8."""
+AVERAGE_GAIN, DETAIL_GAIN = 2.0, 5.0
+"""Latents of the order of 1: differences of neighbours are smaller than averages."""
+LOG_VARIANCE = -6.0
+
+
+@torch.no_grad()
+def nearly_linear(autoencoder: AutoencoderKlMaisi) -> None:
+    """Set the weights of `autoencoder` to the start described above, from torch's random state.
+
+    Raises:
+        UsageError: its groups are too small to hold the constants and one signal.
+    """
+    norms = [m for m in autoencoder.modules() if isinstance(m, MaisiGroupNorm3D)]
+    groups = norms[0].num_groups
+    if min(norm.num_channels for norm in norms) < 4 * groups:
+        raise UsageError(
+            f"{groups} groups leave fewer than 4 channels a group in the autoencoder",
+            "give its spec wider maps or fewer groups",
+        )
+    _encoder(autoencoder, groups)
+    _decoder(autoencoder, groups)
+    for conv in (autoencoder.quant_conv_mu, autoencoder.post_quant_conv):
+        _identity(conv.conv)
+    nn.init.zeros_(autoencoder.quant_conv_log_sigma.conv.weight)
+    nn.init.constant_(autoencoder.quant_conv_log_sigma.conv.bias, LOG_VARIANCE)
+
+
+def hold_constants(autoencoder: AutoencoderKlMaisi) -> None:
+    """Keep every gradient from the constant channels: a step on them would move whole volumes."""
+    groups = next(m for m in autoencoder.modules() if isinstance(m, MaisiGroupNorm3D)).num_groups
+    for part in (autoencoder.encoder, autoencoder.decoder):
+        convs = [m for m in part.modules() if isinstance(m, nn.Conv3d)]
+        for conv in convs:
+            made = conv is not convs[-1]
+            read = conv is not convs[0]
+            mask = torch.ones_like(conv.weight)
+            if made:
+                _hold(conv.bias, _kept(conv.out_channels, groups))
+                mask[_kept(conv.out_channels, groups) == 0] = 0.0
+            if read:
+                mask[:, _kept(conv.in_channels, groups) == 0] = 0.0
+            _hold(conv.weight, mask)
+        for norm in (m for m in part.modules() if isinstance(m, MaisiGroupNorm3D)):
+            _hold(norm.weight, _kept(norm.num_channels, groups))
+            _hold(norm.bias, _kept(norm.num_channels, groups))
+
+
+def _kept(channels: int, groups: int) -> torch.Tensor:
+    """1 for every channel that may learn, 0 for the constants."""
+    kept = torch.ones(channels)
+    for c in _constants(channels, groups):
+        kept[c : c + 2] = 0.0
+    return kept
+
+
+def _hold(parameter: torch.Tensor, mask: torch.Tensor) -> None:
+    parameter.register_hook(lambda gradient: gradient * mask.to(gradient.device))
+
+
+def _encoder(autoencoder: AutoencoderKlMaisi, groups: int) -> None:
+    first, *inner, last = _convolutions(autoencoder.encoder)
+    _carry(first, groups, {(0, 0): _delta(CONTRAST)}, bias=LEVEL)
+    latents = autoencoder.quant_conv_mu.conv.in_channels
+    carried = 1
+    for conv in inner:
+        if conv.stride[0] == 2:
+            known = [_haar(n) for n in range(min(latents, 4))] if carried == 1 else []
+            kernels = {(n, 0): kernel for n, kernel in enumerate(known)}
+            kernels |= {(n, n): _haar(0) for n in range(carried) if carried > 1}
+            carried = max(carried, len(known))
+            _carry(conv, groups, kernels)
+        else:
+            _carry(conv, groups, {(n, n): _one(conv) for n in range(carried)})
+    gains = [AVERAGE_GAIN] + [DETAIL_GAIN] * (latents - 1)
+    _read(last, groups, {n: gains[n] for n in range(min(latents, carried))})
+    _plain_norms(autoencoder.encoder)
+
+
+def _decoder(autoencoder: AutoencoderKlMaisi, groups: int) -> None:
+    first, *inner, last = _convolutions(autoencoder.decoder)
+    latents = first.in_channels
+    gains = [AVERAGE_GAIN] + [DETAIL_GAIN] * (latents - 1)
+    kernels = {(n, n): _delta(1 / gains[n]) for n in range(min(latents, 4))}
+    _carry(first, groups, kernels, read_pairs=False)
+    for conv in inner:
+        _carry(conv, groups, {(n, n): _one(conv) for n in range(min(latents, 4))})
+    _read(last, groups, {0: 1 / CONTRAST})
+    last.bias.fill_(-LEVEL / CONTRAST)
+    _plain_norms(autoencoder.decoder)
+
+
+def _convolutions(part: nn.Module) -> list[nn.Conv3d]:
+    """Those on the linear way through: first, resampling and shortcut convolutions, last."""
+    found = []
+    for block in part.blocks:
+        if isinstance(block, MaisiResBlock):
+            nn.init.zeros_(_conv(block.conv2).weight)
+            nn.init.zeros_(_conv(block.conv2).bias)
+            _constant_rows(_conv(block.conv1), block.norm1.num_groups)
+            if not isinstance(block.nin_shortcut, nn.Identity):
+                found.append(_conv(block.nin_shortcut))
+        elif not isinstance(block, MaisiGroupNorm3D):
+            found.append(_conv(block))
+    return found
+
+
+def _constant_rows(conv: nn.Conv3d, groups: int) -> None:
+    for c in _constants(conv.out_channels, groups):
+        conv.weight[c : c + 2] = 0.0
+        conv.bias[c], conv.bias[c + 1] = CONSTANT, -CONSTANT
+
+
+def _conv(module: nn.Module) -> nn.Conv3d:
+    return next(m for m in module.modules() if isinstance(m, nn.Conv3d))
+
+
+def _signals(channels: int, groups: int) -> list[tuple[int, int]]:
+    """Channels (s, −s) of every signal; the first two channels of each group are constant."""
+    size = channels // groups
+    starts = range(0, channels, size)
+    pairs = [[(a + n, a + n + 1) for n in range(2, size - 1, 2)] for a in starts]
+    return [pair for n in range(len(pairs[0])) for pair in (group[n] for group in pairs)]
+
+
+def _constants(channels: int, groups: int) -> list[int]:
+    return list(range(0, channels, channels // groups))
+
+
+def _carry(
+    conv: nn.Conv3d,
+    groups: int,
+    kernels: dict[tuple[int, int], torch.Tensor],
+    *,
+    bias: float = 0.0,
+    read_pairs: bool = True,
+) -> None:
+    """Let `conv` make signals of signals; what `kernels` leaves open stays small and random."""
+    out = _signals(conv.out_channels, groups)
+    single = conv.in_channels == 1 or not read_pairs
+    into = (
+        [(n, n) for n in range(conv.in_channels)] if single else _signals(conv.in_channels, groups)
+    )
+    fan = math.sqrt(len(into) * conv.weight[0, 0].numel())
+    weight = torch.zeros_like(conv.weight)
+    offset = torch.zeros_like(conv.bias)
+    given = {n for n, _ in kernels}
+    for n, (plus, minus) in enumerate(out):
+        for m, (a, b) in enumerate(into):
+            kernel = kernels.get((n, m), torch.zeros_like(weight[0, 0]))
+            if n not in given:
+                kernel = torch.randn_like(kernel) * 0.5 / fan
+            half = kernel if a == b else kernel / 2
+            weight[plus, a] += half
+            if a != b:
+                weight[plus, b] -= half
+        weight[minus] = -weight[plus]
+        offset[plus] = bias if n in given else 0.0
+        offset[minus] = -offset[plus]
+    conv.weight.copy_(weight)
+    conv.bias.copy_(offset)
+    _constant_rows(conv, groups)
+
+
+def _read(conv: nn.Conv3d, groups: int, gains: dict[int, float]) -> None:
+    """The last convolution of a part: output n is signal n times its gain, plus a little noise."""
+    signals = _signals(conv.in_channels, groups)
+    fan = math.sqrt(len(signals) * 27)
+    conv.weight.copy_(torch.randn_like(conv.weight) * 0.02 / fan)
+    conv.bias.zero_()
+    for c in _constants(conv.in_channels, groups):
+        conv.weight[:, c : c + 2] = 0.0
+    for n, gain in gains.items():
+        plus, minus = signals[n]
+        conv.weight[n, plus, 1, 1, 1] += gain / 2
+        conv.weight[n, minus, 1, 1, 1] -= gain / 2
+
+
+def _plain_norms(part: nn.Module) -> None:
+    """Scale every group norm on the linear way so that it divides by the constants' spread."""
+    for norm in (m for m in part.modules() if isinstance(m, MaisiGroupNorm3D)):
+        size = norm.num_channels // norm.num_groups
+        norm.weight.fill_(CONSTANT * math.sqrt(2 / size))
+        norm.weight.mul_(_kept(norm.num_channels, norm.num_groups))
+
+
+def _delta(gain: float) -> torch.Tensor:
+    kernel = torch.zeros(3, 3, 3)
+    kernel[1, 1, 1] = gain
+    return kernel
+
+
+def _one(conv: nn.Conv3d) -> torch.Tensor:
+    return _delta(1.0) if conv.kernel_size[0] == 3 else torch.ones(1, 1, 1)
+
+
+def _haar(number: int) -> torch.Tensor:
+    """0: average of 2×2×2; 1, 2, 3: half the difference along i, j, k (taps 0 and 1 of three)."""
+    kernel = torch.zeros(3, 3, 3)
+    kernel[:2, :2, :2] = 1 / 8
+    if number:
+        later = [slice(0, 2)] * 3
+        earlier = [slice(0, 2)] * 3
+        later[number - 1], earlier[number - 1] = slice(1, 2), slice(0, 1)
+        kernel[tuple(earlier)] = -1 / 8
+        kernel[tuple(later)] = 1 / 8
+    return kernel
+
+
+def _identity(conv: nn.Conv3d) -> None:
+    conv.weight.zero_()
+    conv.bias.zero_()
+    for n in range(conv.out_channels):
+        conv.weight[n, n] = 1.0
