@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
+import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from synthct.checkpoints.catalogue import Entry
+from synthct.checkpoints.catalogue import IMPORT_RECORD, IMPORTED, Entry
+from synthct.checkpoints.places import cache_folder, embedded_folder
+from synthct.checkpoints.pulled import Pulled, read_pulled
 from synthct.errors import DamagedWeights, MissingWeights, UnsafeWeights
 from synthct.record import sha256_of
 
@@ -19,6 +21,23 @@ Status = Literal["ok", "missing", "mismatch", "damaged", "unlisted", "outside"]
 _SUM_LINE = re.compile(r"^([0-9a-fA-F]{64}) [ *](.+)$")
 
 
+__all__ = [
+    "CHECKSUMS",
+    "FileCheck",
+    "Weights",
+    "cache_folder",
+    "check",
+    "data_file",
+    "embedded_folder",
+    "expected_sha256",
+    "folder_of",
+    "locate",
+    "present",
+    "read_checksums",
+    "verify",
+]
+
+
 @dataclass(frozen=True)
 class Weights:
     """The files of one model on this machine, by role (`vae`, `unet`, `controlnet`)."""
@@ -26,6 +45,11 @@ class Weights:
     model: str
     folder: Path
     files: Mapping[str, Path]
+    homes: Mapping[str, Path] = field(default_factory=dict)
+
+    def within(self, role: str) -> Path:
+        """The folder that the file may not lead out of: the hub's cache keeps links."""
+        return self.homes.get(role, self.files[role].parent)
 
     def sha256(self) -> dict[str, str]:
         return {role: sha256_of(path) for role, path in self.files.items()}
@@ -53,7 +77,7 @@ class FileCheck:
         if self.status == "outside":
             return f"{self.path} is a link that leads out of its folder"
         if self.status == "damaged":
-            return f"{self.path} ({self.size_bytes} bytes) is no whole safetensors file"
+            return f"{self.path} ({self.size_bytes} bytes) is no whole {self.path.suffix[1:]} file"
         if self.status == "mismatch":
             sums = f"{self.actual[:12]}, recorded is {self.expected[:12]}"
             return f"{self.path} is not the file it should be: its sha256 begins {sums}"
@@ -70,33 +94,19 @@ class FileCheck:
         }
 
 
-def cache_folder() -> Path:
-    """`SYNTHCT_HOME`, else the cache folder of the platform. It need not exist."""
-    home = os.environ.get("SYNTHCT_HOME", "").strip()
-    if home:
-        return Path(home).expanduser()
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("synthct", appauthor=False))
-
-
-def embedded_folder(model: str) -> Path:
-    """Inside the package where a wheel put it, else `weights/` of the checkout."""
-    package = Path(__file__).resolve().parents[1]
-    inside = package / "_weights" / model
-    return inside if inside.is_dir() else package.parent / "weights" / model
-
-
 def folder_of(entry: Entry, weights: Path | None = None) -> Path:
     """Where the files of `entry` belong; `weights` (the option) goes before everything.
 
-    `weights` is the folder of the files, or one that holds a folder named as the model.
+    `weights` is the folder of the files, one that holds a folder named as the model, or the name
+    of an import.
     """
-    if weights is not None:
-        weights = Path(weights).expanduser()
-        named = weights / entry.name
-        return named if named.is_dir() else weights
-    return embedded_folder(entry.name) if entry.embedded else cache_folder() / entry.name
+    if weights is None:
+        return embedded_folder(entry.name) if entry.embedded else cache_folder() / entry.name
+    weights = Path(weights).expanduser()
+    if not weights.exists() and _is_import(cache_folder() / weights.name, str(weights)):
+        return cache_folder() / weights.name
+    named = weights / entry.name
+    return named if named.is_dir() else weights
 
 
 def locate(entry: Entry, weights: Path | None = None) -> Weights:
@@ -107,35 +117,53 @@ def locate(entry: Entry, weights: Path | None = None) -> Weights:
         DamagedWeights: a file is empty, or is no regular file.
     """
     folder = folder_of(entry, weights)
-    files = {role: folder / name for role, name in entry.files.by_role().items()}
-    absent = [path.name for path in files.values() if not path.exists()]
+    found = _places(entry, weights)
+    absent = [place.path.name for place in found.values() if not place.path.exists()]
     if absent:
         raise MissingWeights(
             f"{entry.name}: {', '.join(absent)} not found in {folder}", _how_to_get(entry, weights)
         )
-    for path in files.values():
-        if not path.is_file() or path.stat().st_size == 0:
-            raise DamagedWeights(f"{path} is empty or not a file", _how_to_get(entry, weights))
-    return Weights(entry.name, folder, files)
+    for place in found.values():
+        if not place.path.is_file() or place.path.stat().st_size == 0:
+            raise DamagedWeights(
+                f"{place.path} is empty or not a file", _how_to_get(entry, weights)
+            )
+    files = {role: place.path for role, place in found.items()}
+    homes = {role: place.home for role, place in found.items()}
+    return Weights(entry.name, folder, files, homes)
 
 
-def expected_sha256(entry: Entry, folder: Path) -> dict[str, str]:
-    """Checksum per role: the catalogue's, else that of `SHA256SUMS` in the folder, else ''."""
-    listed = read_checksums(folder / CHECKSUMS)
-    return {
-        role: entry.sha256.get(role) or listed.get(name, "")  # type: ignore[call-overload]
-        for role, name in entry.files.by_role().items()
-    }
+def present(entry: Entry, weights: Path | None = None) -> bool:
+    """Whether every file of the model is on this machine."""
+    return all(place.path.is_file() for place in _places(entry, weights).values())
+
+
+def data_file(entry: Entry, name: str) -> Path:
+    """A published file beside the weights (`entry.data`), fetched before.
+
+    Raises:
+        MissingWeights: it was not fetched, or the model has none of that name.
+    """
+    pulled = read_pulled(entry.base or entry.name).data.get(name)
+    if pulled is None or not pulled.location.is_file():
+        raise MissingWeights(
+            f"{entry.name}: its {name} is not on this machine",
+            f"`synthct weights pull {entry.base or entry.name} --data`",
+        )
+    return pulled.location
+
+
+def expected_sha256(entry: Entry, weights: Path | None = None) -> dict[str, str]:
+    """Checksum per role, '' where none is known.
+
+    The catalogue's, else that of `SHA256SUMS` in the folder, else that of the fetch.
+    """
+    return {role: place.expected for role, place in _places(entry, weights).items()}
 
 
 def check(entry: Entry, weights: Path | None = None) -> list[FileCheck]:
     """Compare every file with its recorded checksum. Says what is wrong, raises nothing for it."""
-    folder = folder_of(entry, weights)
-    expected = expected_sha256(entry, folder)
-    return [
-        _check_file(role, folder / name, expected[role])
-        for role, name in entry.files.by_role().items()
-    ]
+    return [_check_file(role, place) for role, place in _places(entry, weights).items()]
 
 
 def verify(entry: Entry, weights: Path | None = None) -> Weights:
@@ -153,6 +181,44 @@ def verify(entry: Entry, weights: Path | None = None) -> Weights:
         if result.status in ("mismatch", "damaged"):
             raise DamagedWeights(result.complaint(), _how_to_get(entry, weights))
     return found
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where one file is looked for, what it may not lead out of, and its checksum if known."""
+
+    path: Path
+    home: Path
+    expected: str
+
+
+def _places(entry: Entry, weights: Path | None) -> dict[str, _Place]:
+    folder = folder_of(entry, weights)
+    listed = read_checksums(folder / CHECKSUMS)
+    pulled = read_pulled(entry.name) if weights is None and entry.hub else Pulled()
+    return {role: _place(entry, role, folder, listed, pulled) for role in entry.files.by_role()}
+
+
+def _place(
+    entry: Entry, role: str, folder: Path, listed: Mapping[str, str], pulled: Pulled
+) -> _Place:
+    """Ours first, then a file under its published name, then the hub's cache."""
+    name = entry.files.by_role()[role]
+    own = _Place(folder / name, folder, entry.sha256.get(role) or listed.get(name, ""))  # type: ignore[call-overload]
+    published = entry.hub.get(role)  # type: ignore[call-overload]
+    if own.path.exists() or own.path.is_symlink() or published is None:
+        return own
+    for path in (folder / published.name, folder / published.path):
+        if path.exists():
+            return _Place(path, folder, published.sha256 or listed.get(path.name, ""))
+    if role in pulled.files:
+        file = pulled.files[role]
+        return _Place(file.location, file.home, published.sha256 or file.sha256)
+    return own
+
+
+def _is_import(folder: Path, name: str) -> bool:
+    return name == folder.name and (folder / IMPORT_RECORD).is_file()
 
 
 def read_checksums(path: Path) -> dict[str, str]:
@@ -176,25 +242,26 @@ def read_checksums(path: Path) -> dict[str, str]:
     return sums
 
 
-def _check_file(role: str, path: Path, expected: str) -> FileCheck:
+def _check_file(role: str, place: _Place) -> FileCheck:
+    path, expected = place.path, place.expected
     if not path.is_file():
         return FileCheck(role, path, "missing", expected=expected)
-    if not path.resolve().is_relative_to(path.parent.resolve()):
+    if not path.resolve().is_relative_to(place.home.resolve()):
         return FileCheck(role, path, "outside", expected=expected)
     actual = sha256_of(path)
     if expected and actual != expected:
         status: Status = "mismatch"
-    elif not _has_header(path):
+    elif not _is_whole(path):
         status = "damaged"
     else:
         status = "ok" if expected else "unlisted"
     return FileCheck(role, path, status, path.stat().st_size, actual, expected)
 
 
-def _has_header(path: Path) -> bool:
-    """Whether a safetensors file names its tensors and holds them all; other files pass."""
+def _is_whole(path: Path) -> bool:
+    """Whether the header names tensors and the file holds them all, as far as headers tell."""
     if path.suffix != ".safetensors":
-        return True
+        return zipfile.is_zipfile(path)
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -209,4 +276,9 @@ def _how_to_get(entry: Entry, weights: Path | None) -> str:
         return "check --weights, or leave it out"
     if entry.embedded:
         return "install synthct again, or pass --weights DIR"
-    return f"files of {entry.source} belong there, or pass --weights DIR"
+    if entry.source == IMPORTED:
+        return f"`synthct weights import DIR --as {entry.name} --overwrite`, or pass --weights DIR"
+    return (
+        f"`synthct weights pull {entry.name}`, or with files that you have: "
+        f"`synthct weights import DIR --as {entry.name}`"
+    )

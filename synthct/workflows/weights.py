@@ -8,14 +8,14 @@ from typing import Any
 
 from synthct.checkpoints import catalogue, store
 from synthct.checkpoints.catalogue import Entry
-from synthct.errors import DamagedWeights, MissingWeights
+from synthct.errors import DamagedWeights, MissingWeights, UnsafeWeights, WeightsError
 
 
 def list_models() -> dict[str, Any]:
     """Every model of the catalogue, the default first, and whether its files are here."""
     return {
         "default": catalogue.DEFAULT_MODEL,
-        "models": [_summary(entry) for entry in catalogue.entries().values()],
+        "models": [_summary(entry) for entry in _all_entries()],
     }
 
 
@@ -30,15 +30,15 @@ def show(name: str = catalogue.DEFAULT_MODEL, weights: Path | None = None) -> di
     return {
         **entry.model_dump(mode="json"),
         "folder": str(folder),
-        "present": _present(entry, weights),
+        "present": store.present(entry, weights),
         "card": _card(folder),
-        "sha256": store.expected_sha256(entry, folder),
+        "sha256": store.expected_sha256(entry, weights),
     }
 
 
 def where(name: str | None = None, weights: Path | None = None) -> dict[str, Any]:
     """The folder of a model's files (of every model by default), and the cache."""
-    entries = catalogue.entries().values() if name is None else [catalogue.entry(name)]
+    entries = _all_entries() if name is None else [catalogue.entry(name)]
     return {
         "cache": str(store.cache_folder()),
         "models": {entry.name: str(store.folder_of(entry, weights)) for entry in entries},
@@ -52,11 +52,9 @@ def verify(names: Sequence[str] = (), weights: Path | None = None) -> dict[str, 
         UsageError: the catalogue has no such model.
         MissingWeights: a file is not there.
         DamagedWeights: a file has another checksum than recorded, or cannot be read.
+        UnsafeWeights: a link leads out of its folder.
     """
-    entries = [catalogue.entry(name) for name in names] or [
-        entry for entry in catalogue.entries().values() if _worth_checking(entry, weights)
-    ]
-    checks = {entry.name: store.check(entry, weights) for entry in entries}
+    checks = {entry.name: store.check(entry, weights) for entry in named(names, weights)}
     _raise_for([check for found in checks.values() for check in found])
     return {
         "passed": True,
@@ -64,17 +62,35 @@ def verify(names: Sequence[str] = (), weights: Path | None = None) -> dict[str, 
     }
 
 
+def named(names: Sequence[str], weights: Path | None = None) -> list[Entry]:
+    """The entries called `names`; without a name, what is here, and the default model."""
+    return [catalogue.entry(name) for name in names] or [
+        entry for entry in _all_entries() if _worth_checking(entry, weights)
+    ]
+
+
 def _raise_for(checks: Sequence[store.FileCheck]) -> None:
     wrong = [check for check in checks if check.complaint()]
     if not wrong:
         return
     more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-    kind = MissingWeights if all(c.status == "missing" for c in wrong) else DamagedWeights
-    raise kind(wrong[0].complaint() + more, "install synthct again, or copy the file again")
+    kind: type[WeightsError] = DamagedWeights
+    if all(check.status == "missing" for check in wrong):
+        kind = MissingWeights
+    elif wrong[0].status == "outside":
+        kind = UnsafeWeights
+    raise kind(
+        wrong[0].complaint() + more,
+        "fetch the file again: `weights pull`, `weights import --overwrite`, or a new install",
+    )
 
 
 def _worth_checking(entry: Entry, weights: Path | None) -> bool:
-    return entry.name == catalogue.DEFAULT_MODEL or _present(entry, weights)
+    return entry.name == catalogue.DEFAULT_MODEL or store.present(entry, weights)
+
+
+def _all_entries() -> list[Entry]:
+    return [*catalogue.entries().values(), *catalogue.imported().values()]
 
 
 def _summary(entry: Entry) -> dict[str, Any]:
@@ -87,13 +103,11 @@ def _summary(entry: Entry) -> dict[str, Any]:
         "source": entry.source,
         "licence": entry.licence,
         "noncommercial": entry.noncommercial,
-        "present": _present(entry, None),
+        "steps": entry.default_steps,
+        "guidance": entry.default_guidance,
+        "base": entry.base,
+        "present": store.present(entry, None),
     }
-
-
-def _present(entry: Entry, weights: Path | None) -> bool:
-    folder = store.folder_of(entry, weights)
-    return all((folder / name).is_file() for name in entry.files.by_role().values())
 
 
 def _card(folder: Path) -> str | None:
