@@ -6,8 +6,7 @@ tensors are handed to it, so that memory holds one copy of the weights.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,13 +16,20 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from synthct.atomic import replacing
-from synthct.checkpoints.pickled import open_pickled
+from synthct.checkpoints.container import PLAIN, SAFETENSORS, Container, damaged, open_container
+from synthct.checkpoints.naming import Fit, fit, require_same_keys
 from synthct.errors import DamagedWeights, MissingWeights, UnsafeWeights
 
-PICKLED_SUFFIXES = (".pt", ".pth", ".ckpt")
-_SHOWN = 4  # keys named in one message
+__all__ = [
+    "checked_path",
+    "load_into",
+    "read_metadata",
+    "read_tensors",
+    "require_same_keys",
+    "wanted_by",
+    "write_tensors",
+]
 
-Shapes = Mapping[str, tuple[int, ...]]
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
@@ -41,18 +47,29 @@ def read_tensors(path: Path | str, *, within: Path | None = None) -> dict[str, T
             is, a link out of the folder.
     """
     path = checked_path(Path(path), within)
-    mapped = _mapped_tensors(path)
+    container = open_container(path)
+    if container.layout != PLAIN:
+        raise DamagedWeights(
+            f"{path} holds more than tensors: they lie under {container.layout}",
+            "a flat state dict is read",
+        )
+    mapped = container.tensors
     return {key: mapped.pop(key).clone().contiguous() for key in list(mapped)}
 
 
 def read_metadata(path: Path | str, *, within: Path | None = None) -> dict[str, str]:
-    """The text metadata in the header of a safetensors file. Raises as `read_tensors`."""
+    """The text metadata in the header of a safetensors file; the scale factor of any other.
+
+    Raises as `read_tensors`.
+    """
     path = checked_path(Path(path), within)
+    if path.suffix != SAFETENSORS:
+        return open_container(path).metadata
     try:
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
 
 
 def write_tensors(
@@ -82,12 +99,21 @@ def load_into(
     *,
     dtype: torch.dtype = torch.float32,
     within: Path | None = None,
+    copied_from: Path | None = None,
 ) -> ModuleT:
     """Build the network that `module_factory` makes, with the weights of `path`.
 
     Floating tensors are cast to `dtype` (files may store half), others keep their type. Buffers
     that the network does not save get the values that it gives them itself. The module comes
     back on the CPU, in evaluation mode.
+
+    Args:
+        module_factory: called under `torch.device("meta")`.
+        path: a file in one of the layouts of `container.py`.
+        dtype: of the floating tensors.
+        within: folder that the file must lie in once links are followed; its own by default.
+        copied_from: file of the U-Net whose encoder the network is a copy of: it gives what a
+            published ControlNet leaves out.
 
     Raises:
         DamagedWeights: a key too few, too many or of another shape (the message names them), a
@@ -96,35 +122,20 @@ def load_into(
     path = checked_path(Path(path), within)
     with torch.device("meta"):
         module = module_factory()
-    wanted = {key: tuple(value.shape) for key, value in module.state_dict().items()}
     unsaved = _unsaved_buffers(module, module_factory)
-    stored = _mapped_tensors(path, wanted)
-    owned = {key: _finite(key, stored.pop(key), dtype, path) for key in list(stored)}
+    container = open_container(path)
+    base = _base(container, copied_from, within)
+    how = fit(wanted_by(module), container.shapes(), path, None if base is None else base.shapes())
+    owned = {key: finite(key, tensor, dtype, path) for key, tensor in _chosen(how, container, base)}
     module.load_state_dict(owned, strict=True, assign=True)
     for name, value in unsaved.items():
         _set_buffer(module, name, value.to(dtype) if value.is_floating_point() else value)
     return module.eval()
 
 
-def require_same_keys(wanted: Shapes, found: Shapes, path: Path) -> None:
-    """Raise DamagedWeights unless `found` has the keys and shapes of `wanted`, no more, no less."""
-    complaints = [
-        _name("missing", sorted(wanted.keys() - found.keys())),
-        _name("unexpected", sorted(found.keys() - wanted.keys())),
-        _name(
-            "of another shape",
-            (
-                f"{key} {list(found[key])} instead of {list(wanted[key])}"
-                for key in sorted(wanted.keys() & found.keys())
-                if wanted[key] != found[key]
-            ),
-        ),
-    ]
-    if any(complaints):
-        raise DamagedWeights(
-            f"{path} does not fit the network: {'; '.join(c for c in complaints if c)}",
-            "these are weights of another model or version",
-        )
+def wanted_by(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Keys and shapes of what the module saves."""
+    return {key: tuple(value.shape) for key, value in module.state_dict().items()}
 
 
 def checked_path(path: Path, within: Path | None = None) -> Path:
@@ -140,38 +151,31 @@ def checked_path(path: Path, within: Path | None = None) -> Path:
     return path
 
 
-def _mapped_tensors(path: Path, wanted: Shapes | None = None) -> dict[str, Tensor]:
-    """Tensors that may still lie on the mapped file; keys and shapes as `wanted`, where given."""
-    if path.suffix == ".safetensors":
-        return _map_safetensors(path, wanted)
-    if path.suffix not in PICKLED_SUFFIXES:
-        raise DamagedWeights(
-            f"{path} is no weights file: .safetensors or {', '.join(PICKLED_SUFFIXES)} are read"
-        )
-    stored = open_pickled(path)
-    if wanted is not None:
-        require_same_keys(wanted, {k: tuple(v.shape) for k, v in stored.items()}, path)
-    return stored
+def _base(container: Container, copied_from: Path | None, within: Path | None) -> Container | None:
+    """Our own files are whole; only published layouts leave anything out."""
+    if copied_from is None or container.layout == PLAIN:
+        return None
+    return open_container(checked_path(copied_from, within))
 
 
-def _map_safetensors(path: Path, wanted: Shapes | None) -> dict[str, Tensor]:
-    """Shapes are compared by the header, before any data is read."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            keys = list(file.keys())
-            if wanted is not None:
-                shapes = {key: tuple(file.get_slice(key).get_shape()) for key in keys}
-                require_same_keys(wanted, shapes, path)
-            return {key: file.get_tensor(key) for key in keys}
-    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
-        raise _damaged(path, error) from error
+def _chosen(how: Fit, container: Container, base: Container | None) -> Iterator[tuple[str, Tensor]]:
+    """The network's tensors under its own names; each leaves the container, so one copy is held."""
+    for key, old in how.source.items():
+        yield key, container.tensors.pop(old)
+    if base is not None:
+        for key, old in how.copied.items():
+            yield key, base.tensors[old]
 
 
-def _finite(key: str, tensor: Tensor, dtype: torch.dtype, path: Path) -> Tensor:
-    """A copy of its own of `tensor`, floating values in `dtype`."""
+def finite(key: str, tensor: Tensor, dtype: torch.dtype | None, path: Path) -> Tensor:
+    """A copy of its own of `tensor`, floating values in `dtype` (None: as stored).
+
+    Raises:
+        DamagedWeights: NaN or infinity among them.
+    """
     if not tensor.is_floating_point():
         return tensor.clone().contiguous()
-    owned = tensor.to(dtype, copy=True).contiguous()
+    owned = tensor.to(dtype or tensor.dtype, copy=True).contiguous()
     if not torch.isfinite(owned).all():
         raise DamagedWeights(f"{path}: {key} holds values that are not finite")
     return owned
@@ -202,19 +206,3 @@ def _unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         out[key] = tensor.clone() if pointer in seen else tensor
         seen.add(pointer)
     return out
-
-
-def _name(what: str, keys: Iterable[str]) -> str:
-    keys = list(keys)
-    if not keys:
-        return ""
-    more = f", … ({len(keys)} in all)" if len(keys) > _SHOWN else ""
-    return f"{what}: {', '.join(keys[:_SHOWN])}{more}"
-
-
-def _damaged(path: Path, error: Exception) -> DamagedWeights:
-    size = os.path.getsize(path)
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return DamagedWeights(
-        f"{path} ({size} bytes) is damaged: {reason}", "fetch or copy the file again"
-    )

@@ -1,7 +1,8 @@
 """PyTorch's own files (`.pt`): a zip archive with a pickle, read for its tensors alone.
 
 Nothing in the archive is believed before it is checked: what its members claim to unfold to, which
-names its pickle asks for, and how large each tensor says it is.
+names its pickle asks for, and how large each tensor says it is. Numbers that NumPy wrote (a loss,
+beside the weights) are passed over unread.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ import pickle
 import pickletools
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.serialization import safe_globals
 
 from synthct.errors import DamagedWeights, UnsafeWeights
 
@@ -26,8 +28,24 @@ _TENSOR_NAMES = {
     ("torch._utils", "_rebuild_tensor"),
     ("torch", "Size"),
 }
+_NUMPY_NUMBER = (
+    ("numpy.core.multiarray", "scalar"),
+    ("numpy._core.multiarray", "scalar"),
+    ("numpy", "dtype"),
+)
+_NUMPY_HELPERS = {("_codecs", "encode")}
 _MAX_PICKLE_BYTES = 64 << 20  # the published models' pickles stay under 1 MiB
 _NO_CODE = "only tensors are ever loaded; ask its author for safetensors"
+
+
+class _Unread:
+    """Stands where a NumPy number stood: holds nothing, does nothing."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
 
 
 def open_pickled(path: Path) -> dict[str, Tensor]:
@@ -39,16 +57,23 @@ def open_pickled(path: Path) -> dict[str, Tensor]:
         DamagedWeights: truncated, no archive, or something else than a dictionary of tensors.
         UnsafeWeights: asks for code, or unfolds to more than it is.
     """
+    return flat_tensors(path, open_content(path))
+
+
+def open_content(path: Path) -> object:
+    """Whatever the archive holds, built of tensors, numbers, text and plain containers alone.
+
+    Raises as `open_pickled`.
+    """
     _check_archive(path)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), safe_globals(_stand_ins()):
             warnings.simplefilter("ignore")  # advice to developers; a refusal is said by us
-            content = torch.load(str(path), map_location="cpu", weights_only=True, mmap=True)
+            return torch.load(str(path), map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
         raise UnsafeWeights(f"{path} asks for more than tensors", _NO_CODE) from error
     except Exception as error:  # whatever a damaged file makes the reader stumble over
         raise DamagedWeights(f"{path} is damaged and cannot be read") from error
-    return _flat_tensors(path, content)
 
 
 def _check_archive(path: Path) -> None:
@@ -100,14 +125,24 @@ def _asked_for(content: bytes) -> Iterator[tuple[str, str]]:
             strings.append(argument)
 
 
+def _stand_ins() -> list[Callable[..., object] | tuple[Callable[..., object], str]]:
+    return [(_Unread, f"{module}.{name}") for module, name in _NUMPY_NUMBER]
+
+
 def _harmless(module: str, name: str) -> bool:
-    if (module, name) in _TENSOR_NAMES:
+    if (module, name) in {*_TENSOR_NAMES, *_NUMPY_NUMBER, *_NUMPY_HELPERS}:
         return True
     storage = module in _TENSOR_MODULES and name.endswith("Storage")
     return storage or (module == "torch" and isinstance(getattr(torch, name, None), torch.dtype))
 
 
-def _flat_tensors(path: Path, content: object) -> dict[str, Tensor]:
+def flat_tensors(path: Path, content: object) -> dict[str, Tensor]:
+    """`content` as a flat dictionary of plain tensors, no larger than what stands behind them.
+
+    Raises:
+        DamagedWeights: it is none.
+        UnsafeWeights: a tensor claims more than the file holds.
+    """
     if not isinstance(content, dict):
         raise DamagedWeights(f"{path} holds a {type(content).__name__}, not a state dict")
     others = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]

@@ -1,4 +1,4 @@
-"""`synthct weights`: list, show, verify, where."""
+"""`synthct weights`: list, show, where. What fetches or reads files: `weights_files.py`."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ _DEFAULT_MODEL = "maisi-mini-ct"
 
 
 def register(app: typer.Typer) -> None:
+    from synthct.cli import weights_files  # noqa: F401  (its commands join the group)
+
     app.add_typer(weights)
 
 
@@ -55,26 +57,6 @@ def show_command(
 
 
 @weights.command(
-    "verify",
-    help="Hold the files against their checksums.\n\nExample: synthct weights verify",
-)
-@edge
-def verify_command(
-    models: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[MODEL]...", help="Default: every model that is here."),
-    ] = None,
-    folder: FolderOption = None,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    verbose: VerboseOption = False,
-) -> None:
-    from synthct.workflows.weights import verify
-
-    emit(verify(models or (), folder), as_json, _render_verify, quiet=quiet)
-
-
-@weights.command(
     "where", help="The folder of a model's files.\n\nExample: synthct weights where maisi-mini-ct"
 )
 @edge
@@ -101,7 +83,8 @@ def _render_list(result: Mapping[str, Any]) -> str:
         lines += [
             f"{model['name']}{default}: {model['title']}",
             f"  {model['modality']}, {model['body_part']}; {model['source']}, {here}; "
-            f"licence {model['licence']}",
+            f"{model['steps']} steps, guidance {model['guidance']:g}; licence {model['licence']}"
+            + (", non-commercial" if model["noncommercial"] else ""),
         ]
     return "\n".join(lines)
 
@@ -112,31 +95,56 @@ def _render_show(result: Mapping[str, Any]) -> str:
         "task": f"{result['task']}, {result['modality']}, {result['body_part']}",
         "source": f"{result['source']} ({'here' if result['present'] else 'not here'})",
         "folder": result["folder"],
-        "files": ", ".join(name for name in result["files"].values() if name),
+        "files": ", ".join(_file_names(result)),
         "licence": result["licence"] + (", non-commercial" if result["noncommercial"] else ""),
         "spacing": _per_axis(result["spacing_range_mm"], "mm"),
-        "shape": _bounds(result["shape_min"], result["shape_max"], "voxels")
-        + f", multiples of {result['grid_multiple']}",
+        "shape": _shape(result),
         "field of view": _bounds(result["fov_min_mm"], result["fov_max_mm"], "mm"),
         "sampler": f"{result['sampler']}, {result['default_steps']} steps, "
-        f"guidance {result['default_guidance']:g}",
+        f"guidance {result['default_guidance']:g} (on {result['guides']})",
         "conditions": ", ".join(conditions) or "none",
         "regions": ", ".join(result["regions"]) or "none",
+        "contrasts": _codes(result["contrasts"]),
+        "skull-stripped": _codes(result["skull_stripped"]),
         "card": result["card"] or "none",
     }
-    lines = [f"{label + ':':<15}{text}" for label, text in rows.items()]
-    return "\n".join([f"{result['name']}: {result['title']}", *lines])
+    lines = [f"{label + ':':<16}{text}" for label, text in rows.items()]
+    table = [f"  {_view(row)}" for row in result["fields_of_view"]]
+    views = ["published fields of view:", *table] if table else []
+    return "\n".join([f"{result['name']}: {result['title']}", *lines, *views])
 
 
-def _render_verify(result: Mapping[str, Any]) -> str:
-    notes = {"ok": "as recorded", "unlisted": "readable; no checksum is recorded"}
-    lines = []
-    for name, checks in result["models"].items():
-        lines.append(name)
-        for check in checks:
-            size = f"{check['size_bytes'] / 2**20:.1f} MiB"
-            lines.append(f"  {Path(check['path']).name} ({size}): {notes[check['status']]}")
-    return "\n".join(lines)
+def _file_names(result: Mapping[str, Any]) -> list[str]:
+    published = [f"{file['repo']}/{file['path']}" for file in result["hub"].values()]
+    return published or [name for name in result["files"].values() if name]
+
+
+def _shape(result: Mapping[str, Any]) -> str:
+    sizes = result["sizes"]
+    if sizes is None:
+        bounds = _bounds(result["shape_min"], result["shape_max"], "voxels")
+        return f"{bounds}, multiples of {result['grid_multiple']}"
+    sides, slices = (", ".join(str(n) for n in sizes[axis]) for axis in ("in_plane", "slices"))
+    return f"{{{sides}}} in plane{', square' if sizes['square'] else ''}; {{{slices}}} slices"
+
+
+def _codes(codes: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} ({code})" for name, code in codes.items()) or "none"
+
+
+def _view(row: Mapping[str, Any]) -> str:
+    """One row of the published table in words."""
+    words = [row["region"], row["contrast"], row["plane"]]
+    text = " ".join(word for word in words if word)
+    text += f": {' x '.join(f'{v:g}' for v in row['mm'])} mm"
+    if row["size"] and row["spacing_mm"]:
+        size = " x ".join(str(n) for n in row["size"])
+        text += f" ({size} at {' x '.join(f'{v:g}' for v in row['spacing_mm'])})"
+    if row["share_percent"]:
+        text += f", {row['share_percent']:g} % of the training"
+    if row["images"]:
+        text += f", {row['images']} images in training"
+    return text if row["guaranteed"] else f"{text}, few scans: not guaranteed"
 
 
 def _render_folder(result: Mapping[str, Any]) -> str:

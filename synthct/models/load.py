@@ -27,6 +27,8 @@ def load_generator(name: str, weights: Path | None, device: torch.device) -> Gen
         WeightsError: the files are missing, damaged or unsafe.
     """
     entry = catalogue.entry(name)
+    if entry.task == "mask-generator":
+        raise UsageError(f"{name} makes masks, not volumes", "name it where masks are wished for")
     if entry.family == "maisi":
         return _maisi(entry, weights, device)
     raise UsageError(f"{name} belongs to the family {entry.family}, which generates nothing yet")
@@ -57,15 +59,23 @@ def available_devices() -> list[str]:
 
 def _maisi(entry: Entry, weights: Path | None, device: torch.device) -> MaisiGenerator:
     spec = preset(str(entry.network["spec"]))
-    files = store.verify(entry, weights).files
+    found = store.verify(entry, weights)
+    files, unet = found.files, found.files["unet"]
     controlnet = None
     if "controlnet" in files:
-        controlnet = load_into(lambda: build_controlnet(spec), files["controlnet"]).to(device)
+        controlnet = load_into(
+            lambda: build_controlnet(spec),
+            files["controlnet"],
+            within=found.within("controlnet"),
+            copied_from=unet,
+        ).to(device)
     return MaisiGenerator(
         spec,
-        load_into(lambda: build_autoencoder(spec.autoencoder), files["vae"]).to(device),
-        load_into(lambda: build_unet(spec), files["unet"]).to(device),
+        load_into(
+            lambda: build_autoencoder(spec.autoencoder), files["vae"], within=found.within("vae")
+        ).to(device),
+        load_into(lambda: build_unet(spec), unet, within=found.within("unet")).to(device),
         controlnet,
-        scale_factor(read_metadata(files["unet"]), files["unet"]),
+        scale_factor(read_metadata(unet, within=found.within("unet")), unet),
         device,
     )
