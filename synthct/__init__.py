@@ -16,10 +16,11 @@ _FUNCTIONS = {
     "generate": "synthct.workflows.generate",
     "check": "synthct.workflows.check",
     "qc": "synthct.workflows.qc",
+    "inspect": "synthct.workflows.inspect",
 }
 _MODULES = {"mask": "synthct.workflows.mask"}
 
-__all__ = ["__version__", "check", "generate", "mask", "qc"]
+__all__ = ["__version__", "check", "generate", "inspect", "mask", "qc"]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,7 +13,7 @@ from synthct.errors import OutputError, UsageError
 
 
 def refuse_existing(path: Path) -> None:
-    if path.exists():
+    if os.path.lexists(path):  # a link to nothing is something
         raise UsageError(
             f"{path} exists already and nothing is overwritten unasked",
             "pass --overwrite, or another -o",
@@ -59,4 +59,11 @@ def _output_error(path: Path, error: OSError) -> OutputError:
         return OutputError(f"cannot write {path}: the disk is full", "free space, or another -o")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return OutputError(f"cannot write {path}: permission denied", "choose a folder you own")
-    return OutputError(f"cannot write {path}: {error.strerror or error}", "choose another -o")
+    return OutputError(f"cannot write {path}: {reason_of(error)}", "choose another -o")
+
+
+def reason_of(error: OSError) -> str:
+    """What the system says, in words about folders that it calls files."""
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        return f"{error.filename or 'its folder'} is a file, not a folder"
+    return error.strerror or str(error)

@@ -97,3 +97,19 @@ def test_a_killed_process_leaves_nothing_under_the_final_name(tmp_path):
     assert ran.returncode == -signal.SIGKILL
     assert not target.exists()
     assert all(name.startswith(".partial-") for name in os.listdir(tmp_path))
+
+
+def test_a_link_to_nothing_is_not_overwritten_either(tmp_path):
+    link = tmp_path / "a.txt"
+    link.symlink_to(tmp_path / "absent")
+    with pytest.raises(UsageError, match="exists already"):
+        write_text(link, "new")
+    assert link.is_symlink()
+
+
+def test_a_file_where_a_folder_is_needed_is_named(tmp_path):
+    (tmp_path / "file").write_text("x")
+    for path in (tmp_path / "file" / "a.txt", tmp_path / "file" / "deep" / "a.txt"):
+        with pytest.raises(OutputError, match=r"is a file, not a folder") as caught:
+            write_text(path, "new")
+        assert str(tmp_path / "file") in caught.value.message

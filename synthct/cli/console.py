@@ -187,6 +187,7 @@ def _from_parser(error: BaseException) -> UsageError:
     if type(error).__name__ == "NoArgsIsHelpError":
         return UsageError("a command is missing", f"see `{command} --help`")
     text = _line(getattr(error, "format_message", lambda: str(error))())
+    text = text.replace("Value error, ", "")  # pydantic's, where Typer checks choices with it
     return UsageError(text[:1].lower() + text[1:], f"see `{command} --help`")
 
 

@@ -45,6 +45,20 @@ class RemapReport:
     unknown: tuple[int, ...] = ()
     has_envelope: bool = False
 
+    def notes(self) -> tuple[str, ...]:
+        """What changed its meaning, a line for each kind; empty where every id has its own."""
+        dropped = ", ".join(f"{label} {name}" for label, name in self.dropped)
+        merged = "; ".join(
+            f"{', '.join(str(label) for label in ids)} into {name}" for _, name, ids in self.merged
+        )
+        unknown = ", ".join(str(label) for label in self.unknown)
+        lines = {
+            "labels that the model does not know, made body": dropped,
+            "labels merged": merged,
+            "ids unknown to the scheme": unknown,
+        }
+        return tuple(f"{what}: {which}" for what, which in lines.items() if which)
+
     def as_dict(self) -> dict[str, object]:
         """JSON-able, in the words of the report."""
         return {

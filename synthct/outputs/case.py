@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from synthct.atomic import replacing, write_text
+from synthct.atomic import reason_of, replacing, write_text
 from synthct.errors import InputError, OutputError, UsageError
 from synthct.outputs.names import RUN_RECORD, CaseNames
 from synthct.outputs.sidecar import FileRecord, RunRecord, Sidecar, plain, read_sidecar, to_json
@@ -49,7 +49,7 @@ def refuse_existing_case(names: CaseNames) -> None:
     """See `refuse_existing_cases`."""
     for place in (names.accepted(), names.rejected()):
         for path in place.by_role().values():
-            if path.exists():
+            if os.path.lexists(path):  # a link to nothing is something
                 raise UsageError(
                     f"{path} exists already and nothing is overwritten unasked",
                     "pass --overwrite, --resume, or another -o",
@@ -186,8 +186,9 @@ def _staging(names: CaseNames) -> Iterator[Path]:
 
 
 def _not_writable(folder: Path, error: OSError) -> OutputError:
-    reason = error.strerror or str(error)
-    return OutputError(f"cannot write to {folder}: {reason}", "free space, or choose another -o")
+    return OutputError(
+        f"cannot write to {folder}: {reason_of(error)}", "free space, or choose another -o"
+    )
 
 
 def _write_volumes(

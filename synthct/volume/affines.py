@@ -11,6 +11,7 @@ from synthct.geometry import FloatArray
 
 MIN_SPACING_MM = 0.05
 MAX_SPACING_MM = 50.0
+MAX_ORIGIN_MM = 1e5
 AFFINE_HINT = "set a valid sform or qform, e.g. by converting again from DICOM"
 _SMALLEST_DETERMINANT = 1e-4  # of the unit directions; 1 where they are orthogonal
 
@@ -19,7 +20,7 @@ def check_affine(path: Path, affine: FloatArray) -> None:
     """Refuse an affine (4, 4) in mm that places nothing.
 
     Raises:
-        InputError: not finite, singular, or of an absurd spacing.
+        InputError: not finite, singular, of an absurd spacing, or far from any scanner.
     """
     if not np.isfinite(affine).all():
         raise InputError(f"{path}: the affine is not finite", AFFINE_HINT)
@@ -27,6 +28,13 @@ def check_affine(path: Path, affine: FloatArray) -> None:
     if not spacing.all() or _determinant(affine, spacing) < _SMALLEST_DETERMINANT:
         raise InputError(f"{path}: the affine is singular", AFFINE_HINT)
     check_spacing(path, spacing, "the affine")
+    farthest = float(np.abs(affine[:3, 3]).max())
+    if farthest > MAX_ORIGIN_MM:
+        raise InputError(
+            f"{path}: the affine puts the first voxel {farthest:.3g} mm from the origin; "
+            f"up to {MAX_ORIGIN_MM:g} accepted",
+            AFFINE_HINT,
+        )
 
 
 def _determinant(affine: FloatArray, spacing: FloatArray) -> float:

@@ -197,6 +197,8 @@ def _affine(path: Path, header: Nifti1Header) -> tuple[FloatArray, list[str]]:
     try:
         gap = float(np.abs(_qform(header) - sform).max())
     except (HeaderDataError, ValueError):
+        gap = float("nan")
+    if not math.isfinite(gap):
         return sform, ["the qform is not valid: sform used"]
     if not gap <= AFFINE_TOLERANCE:
         return sform, [f"the sform and the qform disagree by up to {gap:.4g}: sform used"]

@@ -122,7 +122,7 @@ class _Run:
 
     def _notes(self) -> tuple[str, ...]:
         plan = self.plan
-        mask = () if plan.mask is None else plan.mask.notes
+        mask = () if plan.mask is None else (*plan.mask.notes, *plan.mask.report.notes())
         model = f"model {plan.entry.name} on {self.device}"
         return (model, *plan.grid.notes, *mask, *self.placement.notes)
 

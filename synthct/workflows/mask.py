@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,11 @@ from synthct.volume.reading import read_image, read_labels
 from synthct.volume.resample import resample_labels
 from synthct.volume.volume import LabelVolume
 from synthct.workflows.detection import detect_scheme
+from synthct.workflows.inputs import mask_file
 from synthct.workflows.phantom import write_phantom as phantom
+
+if TYPE_CHECKING:
+    from nibabel.spatialimages import SpatialImage
 
 __all__ = ["UnderstoodMask", "Written", "body", "convert", "info", "phantom", "understand"]
 
@@ -35,6 +39,8 @@ MAISI = "maisi"
 Body = Literal["auto", "none"]
 BodySource = Literal["mask", "labels", "body-mask", "ct", "none"]
 PathLike = Path | str
+MaskLike: TypeAlias = "PathLike | LabelVolume | SpatialImage"
+"""A file or folder, labels in memory, or a nibabel image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +108,7 @@ class Written:
 
 
 def understand(
-    mask: PathLike | LabelVolume,
+    mask: MaskLike,
     *,
     labels: str = AUTO,
     body: Body = "auto",
@@ -135,7 +141,7 @@ def understand(
 
 
 def _understand(
-    mask: PathLike | LabelVolume,
+    mask: MaskLike,
     labels: str,
     body: Body,
     body_mask: PathLike | None,
@@ -163,9 +169,7 @@ def _understand(
     )
 
 
-def info(
-    mask: PathLike | LabelVolume, *, labels: str = AUTO, unknown: Unknown = "error"
-) -> UnderstoodMask:
+def info(mask: MaskLike, *, labels: str = AUTO, unknown: Unknown = "error") -> UnderstoodMask:
     """What a mask holds, as it came: no body is added."""
     understood = _understand(mask, labels, "none", None, None, unknown)
     if understood.report.has_envelope:
@@ -174,7 +178,7 @@ def info(
 
 
 def convert(
-    mask: PathLike | LabelVolume,
+    mask: MaskLike,
     output: PathLike,
     *,
     to: str = MAISI,
@@ -208,7 +212,7 @@ def convert(
 
 
 def body(
-    mask: PathLike | LabelVolume,
+    mask: MaskLike,
     output: PathLike,
     *,
     labels: str = AUTO,
@@ -237,10 +241,13 @@ def describe(geometry: Geometry) -> dict[str, object]:
     }
 
 
-def _read(mask: PathLike | LabelVolume) -> tuple[LabelVolume, str, tuple[str, ...]]:
+def _read(mask: MaskLike) -> tuple[LabelVolume, str, tuple[str, ...]]:
     if isinstance(mask, LabelVolume):
         return mask, "array", ()
-    read = read_labels(Path(mask))
+    with mask_file(mask) as path:
+        if path is None:
+            raise UsageError("no mask was given", "pass a path or a nibabel image")
+        read = read_labels(path)
     return read.labels, read.layout, read.notes
 
 

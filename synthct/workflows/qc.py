@@ -61,6 +61,8 @@ def qc(
     """
     ranges = load_norms(None if norms is None else Path(norms))
     outputs = [Path(p) for p in (csv, html) if p is not None]
+    if csv is not None and html is not None and Path(csv) == Path(html):
+        raise UsageError(f"--csv and --html both name {csv}", "give each a file of its own")
     for path in outputs if not overwrite else ():
         refuse_existing(path)
     if labels != "auto":

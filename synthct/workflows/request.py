@@ -61,10 +61,7 @@ class Request(BaseModel):
         try:
             return cls(**words)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            message = str(first["msg"]).removeprefix("Value error, ")
-            raise UsageError(f"{where}: {message}" if where else message) from None
+            raise UsageError(_complaint(error)) from None
 
     @model_validator(mode="after")
     def _device(self) -> Request:
@@ -79,6 +76,33 @@ class Request(BaseModel):
         if self.mask is not None and self.size is not None:
             raise ValueError("the field of view is the mask's: give a mask or a size, not both")
         return self
+
+    @model_validator(mode="after")
+    def _words_about_a_mask(self) -> Request:
+        named = {
+            "labels": self.labels != "auto",
+            "unknown": self.unknown != "error",
+            "body": self.body != "auto",
+            "body_mask": self.body_mask is not None,
+            "ct": self.ct is not None,
+            "grid input": self.grid == "input",
+        }
+        said = [word for word, given in named.items() if given]
+        if self.mask is None and said:
+            raise ValueError(f"without a mask there is nothing for {', '.join(said)} to speak of")
+        return self
+
+
+def _complaint(error: ValidationError) -> str:
+    """The first thing that is wrong, with the value that was given."""
+    first = error.errors()[0]
+    message = str(first["msg"]).removeprefix("Value error, ")
+    word = str(first["loc"][0]).removesuffix("_mm") if first["loc"] else ""
+    if not word:
+        return message
+    if first["type"] == "extra_forbidden":
+        return f"there is no word {word!r} in a request"
+    return f"{word} {first['input']!r}: {message[:1].lower()}{message[1:]}"
 
 
 def memory_bytes(text: str) -> int:

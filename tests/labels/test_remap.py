@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from synthct.errors import MaskError
-from synthct.labels.remap import ids_present, remap, unmap
+from synthct.labels.remap import RemapReport, ids_present, remap, unmap
 from synthct.labels.scheme import BODY, Scheme, load_scheme, maisi_id, maisi_name, scheme_names
 
 BUILTIN = scheme_names()
@@ -170,3 +170,15 @@ def test_the_input_is_not_written_to_and_empty_masks_pass() -> None:
     assert remap(np.zeros((0, 3, 2), np.uint8), load_scheme("maisi"))[0].shape == (0, 3, 2)
     assert ids_present(np.array([[[True, False]]])) == (1,)
     assert maisi_name(int(remap(mask, load_scheme("totalsegmentator"))[0][0, 0, 0])) == "liver"
+
+
+def test_notes_list_what_changed_its_meaning_and_nothing_else() -> None:
+    scheme = load_scheme("maisi")
+    _, plain = remap(np.array([[[0, 1, 3]]], np.uint8), scheme)
+    assert plain.notes() == ()
+    report = RemapReport(dropped=((7, "skin"),), merged=((9, "heart", (2, 4)),), unknown=(250, 251))
+    assert report.notes() == (
+        "labels that the model does not know, made body: 7 skin",
+        "labels merged: 2, 4 into heart",
+        "ids unknown to the scheme: 250, 251",
+    )

@@ -18,7 +18,8 @@ from synthct.volume.label_names import (
 settings.register_profile("busy machine", deadline=None)
 settings.load_profile("busy machine")
 
-words = st.text(st.characters(min_codepoint=33, max_codepoint=0x2FFF), min_size=1, max_size=20)
+letters = st.characters(min_codepoint=33, max_codepoint=0x2FFF)
+words = st.text(letters, min_size=1, max_size=20).filter(str.strip)
 
 
 @given(st.dictionaries(st.integers(0, 65535), words))

@@ -266,3 +266,21 @@ def test_a_data_type_that_does_not_exist_is_refused(tmp_path):
     path.write_bytes(content)
     with pytest.raises(InputError, match="data type 77"):
         read_nifti(path)
+
+
+def test_a_qform_of_no_numbers_is_not_used(tmp_path):
+    image = nib.Nifti1Image(np.ones((2, 2, 2), np.uint8), np.diag([2.0, 2, 2, 1]))
+    image.set_qform(np.diag([2.0, 2, 2, 1]), code=1)
+    nib.save(image, tmp_path / "a.nii")
+    content = bytearray((tmp_path / "a.nii").read_bytes())
+    content[256:260] = np.float32(np.nan).tobytes()
+    (tmp_path / "a.nii").write_bytes(content)
+    assert read_nifti(tmp_path / "a.nii").notes == ("the qform is not valid: sform used",)
+
+
+def test_a_first_voxel_far_from_any_scanner_is_refused(tmp_path):
+    affine = np.diag([2.0, 2, 2, 1])
+    affine[1, 3] = 1e30
+    nib.save(nib.Nifti1Image(np.ones((2, 2, 2), np.uint8), affine), tmp_path / "a.nii")
+    with pytest.raises(InputError, match=r"1e\+30 mm from the origin"):
+        read_nifti(tmp_path / "a.nii")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -236,3 +237,12 @@ def test_a_refusal_says_that_the_names_could_not_be_read(named: Path, tmp_path: 
     assert "--labels" in caught.value.hint
     understood = understand(broken, labels="totalsegmentator")
     assert any("not read" in note for note in understood.notes)
+
+
+def test_the_tools_take_nibabel_images_too(named: Path, tmp_path: Path) -> None:
+    image = nib.load(named)
+    assert masks.info(image).as_dict() == masks.info(named).as_dict()
+    written = masks.convert(image, tmp_path / "maisi.nii.gz")
+    assert written.path.is_file()
+    with pytest.raises(UsageError, match="no mask was given"):
+        masks.info(None)  # type: ignore[arg-type]

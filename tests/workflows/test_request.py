@@ -67,3 +67,28 @@ def test_the_estimate_grows_with_the_grid_and_bites() -> None:
     assert large.within(large.peak) is large
     with pytest.raises(MemoryBudgetError, match="GiB"):
         large.within(large.peak - 1)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"ct": "ct.nii.gz"},
+        {"body_mask": "b.nii.gz"},
+        {"labels": "amos"},
+        {"grid": "input"},
+        {"body": "none"},
+        {"unknown": "drop"},
+    ],
+    ids=str,
+)
+def test_words_about_a_mask_need_one(words: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="without a mask"):
+        Request.of(size=(64, 64, 64), spacing_mm=SPACING, **words)
+    assert Request.of(mask="m.nii.gz", **words)
+
+
+def test_a_complaint_repeats_the_value_under_the_users_word() -> None:
+    with pytest.raises(UsageError, match=r"^spacing 0\.0: input should be greater than 0$"):
+        Request.of(mask="m.nii.gz", spacing_mm=(1.0, 0.0, 1.0))
+    with pytest.raises(UsageError, match="no word 'colour'"):
+        Request.of(mask="m.nii.gz", colour="blue")
