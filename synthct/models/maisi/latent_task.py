@@ -85,7 +85,7 @@ class LatentTask:
     train_unet: bool = True
     seed: int = 0
     voxels: int = 64 * 64 * 60
-    size_factors: tuple[float, ...] = (0.5, 1.0, 1.0, 2.0, 5.0)
+    size_factors: tuple[float, ...] = (0.5, 0.5, 1.0, 1.0, 3.0)
     """Crops hold `voxels` times one of these, up to whole volumes: GroupNorm must meet both."""
     weights: LossWeights = LossWeights()
     spacing_range_mm: tuple[float, float] = (2.0, 5.0)
@@ -131,7 +131,9 @@ class LatentTask:
         rng = np.random.default_rng([self.seed, 2 + self.controlled, step])
         hu, labels, known, spacing_mm = self._pair(rng)
         with torch.no_grad():
-            latent, sigma = self.autoencoder.encode(data.unit_image(hu))
+            image = data.unit_image(hu)
+            with autocast(self.bfloat16, image.device):
+                latent, sigma = (out.float() for out in self.autoencoder.encode(image))
             noise = torch.from_numpy(rng.standard_normal(latent.shape, dtype=np.float32))
             latent = (latent + sigma * noise) * self.scale_factor
         regions = () if rng.random() < 0.1 else regions_of(labels)

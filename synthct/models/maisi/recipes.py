@@ -20,23 +20,23 @@ class MaisiRecipe:
 
 _MINI: dict[str, Recipe] = {
     "maisi-vae": Recipe(
-        steps=2600,
-        learning_rate=1.5e-3,
-        warmup_steps=30,
+        steps=1000,
+        learning_rate=3e-4,  # from the nearly linear start; 1e-3 shakes the levels of volumes
+        warmup_steps=50,
         ema_decay=0.998,
-        save_every=300,
+        save_every=100,
     ),
     "maisi-diffusion": Recipe(
-        steps=1200,
-        learning_rate=1e-3,
+        steps=600,
+        learning_rate=8e-4,
         ema_decay=0.998,
-        save_every=200,
+        save_every=100,
     ),
     "maisi-controlnet": Recipe(
-        steps=4000,
-        learning_rate=1e-3,
+        steps=4400,
+        learning_rate=8e-4,
         ema_decay=0.998,
-        save_every=200,
+        save_every=100,
     ),
 }
 
