@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import io
 import pickletools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
 from synthct.checkpoints.catalogue import Entry
+from synthct.checkpoints.naming import fit
 from synthct.checkpoints.store import Weights
 from synthct.errors import DamagedWeights, UnsafeWeights
 from synthct.models.maisi.tensors import Shapes, tensors_of
@@ -22,7 +23,6 @@ SCALE_FACTOR = "scale_factor"
 _HEAD_BYTES = 1 << 20
 _JSON_AT = 8  # a safetensors file begins with the length of its JSON header, 8 bytes
 _ZIP = b"PK\x03\x04"
-_SHOWN = 3  # keys named in one message
 
 
 def refuse_disguised(weights: Weights) -> None:
@@ -40,7 +40,7 @@ def refuse_disguised(weights: Weights) -> None:
 
 
 def require_fitting(entry: Entry, weights: Weights) -> None:
-    """Hold keys and shapes in the headers of `weights` against the networks of `entry`.
+    """Hold keys and shapes in the headers of `weights` against the networks, as the loader does.
 
     Says nothing of files that are no safetensors, and of networks without a list of tensors.
 
@@ -54,7 +54,7 @@ def require_fitting(entry: Entry, weights: Weights) -> None:
             continue
         shapes, metadata = read_header(path)
         if wanted is not None and role in wanted:
-            _require_same(wanted[role], shapes, path)
+            fit(wanted[role], shapes, path)
         if entry.family == "maisi" and role == "unet":
             scale_factor(metadata, path)
 
@@ -112,28 +112,3 @@ def _reads_as_pickle(head: bytes) -> bool:
     except Exception:  # whatever bytes that are no pickle make the reader stumble over
         return False
     return last == "STOP"
-
-
-def _require_same(wanted: Shapes, found: Shapes, path: Path) -> None:
-    other = [
-        f"{key} {list(found[key])} instead of {list(wanted[key])}"
-        for key in sorted(wanted.keys() & found.keys())
-        if wanted[key] != found[key]
-    ]
-    complaints = {
-        "missing": sorted(wanted.keys() - found.keys()),
-        "unexpected": sorted(found.keys() - wanted.keys()),
-        "of another shape": other,
-    }
-    if any(complaints.values()):
-        said = "; ".join(f"{what}: {_some(keys)}" for what, keys in complaints.items() if keys)
-        raise DamagedWeights(
-            f"{path} does not fit the network: {said}",
-            "these are weights of another model or version",
-        )
-
-
-def _some(keys: Iterable[str]) -> str:
-    keys = list(keys)
-    more = f", … ({len(keys)} in all)" if len(keys) > _SHOWN else ""
-    return ", ".join(keys[:_SHOWN]) + more
