@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import socket
+import ssl
 import threading
-from urllib.parse import urlsplit
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from synthct.errors import OfflineError
 
-TIMEOUT_S = 3.0
+TIMEOUT_S = 2.5
 _YES = {"1", "on", "yes", "true"}
 
 
@@ -28,27 +29,34 @@ def timeout_s() -> float:
 
 
 def require_reachable(endpoint: str) -> None:
-    """Raise OfflineError unless something listens at `endpoint`, within `timeout_s()`.
+    """Raise OfflineError unless something answers at `endpoint`, within `timeout_s()`.
 
     Name resolution has no timeout of its own, so the attempt is left behind when it takes longer.
     Where a proxy stands in between, nothing can be told from here.
     """
     parts = urlsplit(endpoint)
-    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-    if parts.scheme in getproxies() and not proxy_bypass(host):
+    if parts.scheme in getproxies() and not proxy_bypass(parts.hostname or ""):
         return
     problem = ["no answer"]
-    attempt = threading.Thread(target=_connect, args=(host, port, problem), daemon=True)
+    attempt = threading.Thread(target=_knock, args=(parts, problem), daemon=True)
     attempt.start()
     attempt.join(timeout_s())
     if problem:
         raise OfflineError(f"{endpoint} cannot be reached: {problem[0]}")
 
 
-def _connect(host: str, port: int, problem: list[str]) -> None:
+def _knock(address: SplitResult, problem: list[str]) -> None:
+    """Any answer will do, a refusal too: what it means is for the hub's library to say."""
+    kind = HTTPSConnection if address.scheme == "https" else HTTPConnection
+    line = kind(address.hostname or "", address.port, timeout=timeout_s())
     try:
-        socket.create_connection((host, port), timeout=timeout_s()).close()
+        line.request("HEAD", "/")
+        line.getresponse()
+    except (ssl.SSLError, HTTPException):
+        problem.clear()
     except OSError as error:
         problem[0] = str(error.strerror or error)
     else:
         problem.clear()
+    finally:
+        line.close()

@@ -63,6 +63,8 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             self._answer(with_body=True)
 
         def _answer(self, with_body: bool) -> None:
+            if self.path == "/":
+                return self._refuse(200, "")
             hub.log.append((self.command, self.path, self.headers.get("Range")))
             owner, name, _, revision, *rest = self.path.strip("/").split("/")
             repo, path = f"{owner}/{name}", "/".join(rest)

@@ -1,0 +1,5 @@
+"""The hub on loopback, as in the tests of `checkpoints`."""
+
+from tests.checkpoints.conftest import caches, hub
+
+__all__ = ["caches", "hub"]
