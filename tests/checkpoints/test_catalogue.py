@@ -142,3 +142,13 @@ def test_no_torch() -> None:
 def test_a_path_out_of_the_repository_is_refused(path: str) -> None:
     with pytest.raises(ValidationError):
         catalogue.HubFile(repo="owner/name", path=path)
+
+
+def test_the_page_has_every_published_model_as_it_is() -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "weights.md"
+    rows = [line for line in page.read_text(encoding="utf-8").splitlines() if line[:3] == "| `"]
+    for entry in (catalogue.entry(name) for name in HUB):
+        row = next(row for row in rows if row.startswith(f"| `{entry.name}` "))
+        steps, guidance, licence = (cell.strip() for cell in row.strip(" |").split("|")[2:])
+        assert (int(steps), float(guidance)) == (entry.default_steps, entry.default_guidance)
+        assert licence == entry.licence
