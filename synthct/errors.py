@@ -74,7 +74,21 @@ class QualityError(SynthctError):
 
 
 class MemoryBudgetError(SynthctError):
+    """Does not fit in the memory given.
+
+    Args:
+        minimum: bytes of the smallest budget that works, where known.
+    """
+
     exit_code = 5
+
+    def __init__(self, message: str, hint: str = "", minimum: int | None = None) -> None:
+        super().__init__(message, hint)
+        self.minimum = minimum
+
+    def as_dict(self) -> dict[str, object]:
+        known = {} if self.minimum is None else {"minimum": self.minimum}
+        return {**super().as_dict(), **known}
 
 
 class WeightsError(SynthctError):

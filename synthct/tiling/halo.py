@@ -1,33 +1,49 @@
 """Run a list of layers slab by slab, exactly.
 
-For each step of the schedule, for each slab: take the slab with its halo through the step's head
-(one plane at a time: normalise, activate) into a window, run the chain on the window, write the new
-planes, and note their statistics for the next group norm. Prepared planes that the next slab needs
-again stay in the window, so that the planes behind it may be overwritten.
+The executor of a schedule: for each step it builds the stream of planes that the step's passes are,
+asks it for one slab after the other, writes them where they belong, and notes their statistics for
+the next group norm. Memory that runs out on the way is answered by a smaller plan.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
+from synthct.errors import MemoryBudgetError
 from synthct.tensors import FeatureMap, Slab
 from synthct.tiling import budget
 from synthct.tiling.budget import Plan
 from synthct.tiling.cuts import Cut
-from synthct.tiling.heap import Tidy
-from synthct.tiling.kernels import apply, memory_format, windows
-from synthct.tiling.layers import Conv, GroupNorm, Layer, Pointwise, prepare
+from synthct.tiling.heap import Tidy, is_out_of_memory, release
+from synthct.tiling.kernels import apply
+from synthct.tiling.layers import Conv, GroupNorm, Layer, Pointwise
+from synthct.tiling.modules import prepare
+from synthct.tiling.pipeline import Stage, multiply_adds, stages
 from synthct.tiling.schedule import INPUT, OUTPUT, Schedule, Slot, Step, schedule
 from synthct.tiling.statistics import Moments, Normalise, chunks
+from synthct.tiling.stores import Stores
+from synthct.tiling.streams import (
+    Hold,
+    Lead,
+    PlaneFunction,
+    Reader,
+    Stored,
+    Stream,
+    Sum,
+    Tap,
+    Windowed,
+    planes,
+)
 
 Progress: TypeAlias = Callable[[int, int], None]  # (done, total), in units of work
 Planner: TypeAlias = Callable[[Schedule, int], Plan]  # (schedule, bytes of an element) -> plan
-PlaneFunction: TypeAlias = Callable[[Slab], Slab]
+Sink: TypeAlias = Callable[[int, Cut, Slab], None]  # (sample, planes [start, stop), their values)
 
 
 @torch.no_grad()
@@ -39,187 +55,265 @@ def run(
     planner: Planner = budget.automatic,
     dtype: torch.dtype = torch.float32,
     out_device: torch.device | str = "cpu",
+    sink: Sink | None = None,
+    spill_folder: Path | None = None,
     progress: Progress | None = None,
     halo_limit: int | None = None,
-) -> FeatureMap:
+) -> FeatureMap | None:
     """The output of `layers` on `source`, as if run at once, in the memory of a few slabs and maps.
 
     Args:
         source: (n, c, i, j, k), on the device that computes. Samples are run one after the other.
         axis: spatial axis that is cut: 0, 1 or 2.
-        planner: chooses the slabs, e.g. `lambda s, b: budget.by_count(s, 5, b)`.
+        planner: chooses the plan, e.g. `lambda s, b: budget.by_count(s, 5, b)`.
         dtype: of maps and kernels: float32, bfloat16 (statistics stay float32) or float64.
         out_device: where the result is gathered, slab by slab.
+        sink: takes the finished slabs (1, c, planes, j, k), in order, in the caller's axis order;
+            then nothing is gathered and None returned. After memory ran out it begins again at
+            plane 0.
+        spill_folder: where a plan's spill file lies; the system's temporary folder by default.
         progress: called after every slab.
         halo_limit: for tests only: fewer halo planes than exactness needs.
 
     Raises:
         UnknownLayer: a layer whose locality is not known.
         GridError: the map is too small for the layers.
-        MemoryBudgetError: from a planner that keeps to a budget.
+        MemoryBudgetError: the planner's budget is too small, or the machine is out of memory with
+            the smallest plan.
     """
-    source = source.transpose(2, 2 + axis)
-    turned = tuple(prepare(layer, axis, dtype) for layer in layers)
-    size = source.shape[2], source.shape[3], source.shape[4]
-    todo = schedule(turned, source.shape[1], size)
-    plan = planner(todo, dtype.itemsize)
-    kind = dtype if dtype == torch.float64 else torch.float32
-    out = torch.empty(
-        (source.shape[0], todo.out_channels, *todo.out_size), dtype=kind, device=out_device
-    )
-    meter = _Meter(todo, plan, source.shape[0], progress)
+    turned = source.transpose(2, 2 + axis)
+    ready = tuple(prepare(layer, axis, dtype) for layer in layers)
+    size = turned.shape[2], turned.shape[3], turned.shape[4]
+    plan = planner(schedule(ready, turned.shape[1], size), dtype.itemsize)
+    out = None if sink else _result(plan, turned, axis, dtype, out_device)
+    gather = _into(out, axis) if sink is None else _facing(sink, axis)
+    job = _Job(turned, dtype, gather, spill_folder, progress, halo_limit)
     with torch.autocast(source.device.type, enabled=False):
-        for index in range(source.shape[0]):
-            sample = slice(index, index + 1)
-            _Sweeper(todo, plan, source[sample], out[sample], dtype, meter, halo_limit).run()
-    return out.transpose(2, 2 + axis).contiguous()
+        _run_in_what_there_is(plan, job)
+    return out
+
+
+def _result(
+    plan: Plan, source: Tensor, axis: int, dtype: torch.dtype, device: torch.device | str
+) -> FeatureMap:
+    i, j, k = torch.empty(plan.schedule.out_size, device="meta").transpose(0, axis).shape
+    kind = dtype if dtype == torch.float64 else torch.float32
+    shape = (source.shape[0], plan.schedule.out_channels, i, j, k)
+    return torch.empty(shape, dtype=kind, device=device)
+
+
+def _into(out: Tensor | None, axis: int) -> Sink:
+    assert out is not None
+    place = out.transpose(2, 2 + axis)
+
+    def write(sample: int, cut: Cut, slab: Slab) -> None:
+        planes(place[sample : sample + 1], cut).copy_(slab)
+
+    return write
+
+
+def _facing(sink: Sink, axis: int) -> Sink:
+    return lambda sample, cut, slab: sink(sample, cut, slab.transpose(2, 2 + axis))
+
+
+def _run_in_what_there_is(plan: Plan, job: _Job) -> None:
+    """Run `plan`; where memory runs out, begin again with a smaller one."""
+    current: Plan | None = plan
+    while current is not None:
+        if _fits(current, job):
+            return
+        release(job.source.device)
+        current = budget.smaller(current)
+    raise MemoryBudgetError(
+        "the machine ran out of memory with the smallest plan",
+        "close other programs, use bfloat16, or ask for fewer voxels",
+        minimum=budget.minimum(plan.schedule, plan.itemsize, plan.room),
+    )
+
+
+def _fits(plan: Plan, job: _Job) -> bool:
+    meter = _Meter(plan, job.source.shape[0], job.progress)
+    try:
+        for sample in range(job.source.shape[0]):
+            with Stores(plan, job.dtype, job.source.device, job.spill_folder) as stores:
+                _Sweeper(plan, job, sample, stores, meter).run()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return False
+    return True
+
+
+@dataclass
+class _Job:
+    """What stays the same whatever the plan."""
+
+    source: Tensor  # (n, c, planes, j, k)
+    dtype: torch.dtype
+    write: Sink
+    spill_folder: Path | None
+    progress: Progress | None
+    halo_limit: int | None
 
 
 class _Meter:
     """Turns finished planes into (done, total)."""
 
-    def __init__(self, todo: Schedule, plan: Plan, samples: int, progress: Progress | None) -> None:
-        costs = [budget.work(step) for step in todo.steps]
-        unit = max(1, min(costs))
-        self.costs = [cost // unit for cost in costs]
-        planes = [cuts[-1][1] for cuts in plan.cuts]
-        self._total = samples * sum(c * n for c, n in zip(self.costs, planes, strict=True))
+    def __init__(self, plan: Plan, samples: int, progress: Progress | None) -> None:
+        net = plan.schedule.network
+        work = [
+            multiply_adds(net, step.first, step.end) + step.size_out[1] * step.size_out[2]
+            for step in plan.schedule.steps
+        ]
+        extents = [cuts[-1][1] for cuts in plan.cuts]
+        self._costs = [1 + w // planes for w, planes in zip(work, extents, strict=True)]
+        self._total = samples * sum(c * n for c, n in zip(self._costs, extents, strict=True))
         self._done, self._progress = 0, progress
 
-    def advance(self, step: int, planes: int) -> None:
-        self._done += self.costs[step] * planes
+    def advance(self, step: int, count: int) -> None:
+        self._done += self._costs[step] * count
         if self._progress is not None:
             self._progress(self._done, self._total)
 
 
 @dataclass
 class _Sweeper:
-    """Executes a schedule for one sample."""
+    """Executes a plan for one sample."""
 
-    todo: Schedule
     plan: Plan
-    source: Tensor  # (1, c, planes, j, k)
-    out: Tensor
-    dtype: torch.dtype
+    job: _Job
+    sample: int
+    stores: Stores
     meter: _Meter
-    halo_limit: int | None
-
-    def __post_init__(self) -> None:
-        self._buffers: dict[int, Tensor] = {}
-        self._moments: Moments | None = None
-        self._tidy = Tidy(self.source.device.type, self.plan.peak_bytes)
+    moments: dict[int, Moments] = field(default_factory=dict)  # of the map at each boundary
 
     def run(self) -> None:
-        for index, step in enumerate(self.todo.steps):
-            self._allocate(index)
-            if step.work.whole is not None:
+        self._tidy = Tidy(self.job.source.device.type, self.plan.peak_bytes)
+        for index, step in enumerate(self.plan.schedule.steps):
+            self.stores.open(index)
+            if step.passes and step.passes[0].whole is not None:
                 self._at_once(index, step)
             else:
                 self._sweep(index, step)
-            self._release(index)
-
-    def _allocate(self, index: int) -> None:
-        for number, buffer in enumerate(self.todo.buffers):
-            if buffer.first == index:
-                self._buffers[number] = torch.empty(
-                    (1, buffer.channels, *buffer.size),
-                    dtype=self.dtype,
-                    device=self.source.device,
-                    memory_format=memory_format(self.source.device, buffer.widest, self.dtype),
-                )
-
-    def _release(self, index: int) -> None:
-        for number, buffer in enumerate(self.todo.buffers):
-            if buffer.last == index:
-                self._buffers.pop(number, None)
-
-    def _region(self, slot: Slot) -> Tensor:
-        if slot.buffer == INPUT:
-            return self.source
-        if slot.buffer == OUTPUT:
-            return self.out
-        buffer = self._buffers[slot.buffer]
-        first = buffer.shape[1] - slot.channels if slot.high else 0
-        return buffer.narrow(1, first, slot.channels)
+            self.stores.close(index)
 
     def _at_once(self, index: int, step: Step) -> None:
-        assert step.work.whole is not None
-        result = step.work.whole.function(self._region(step.source))
-        self._region(step.target).copy_(result)
-        self._moments = _moments_of(result) if step.gather else None
+        whole, device = step.passes[0].whole, self.job.source.device
+        assert whole is not None and step.target is not None
+        every = 0, step.size_out[0]
+        result = whole.function(self._region(step.source).to(device))
+        self._write(step.target, every, result)
+        if step.gather:
+            self.moments[step.end] = _moments_of(result)
         self.meter.advance(index, step.size_out[0])
 
     def _sweep(self, index: int, step: Step) -> None:
-        source, target = self._region(step.source), self._region(step.target)
-        head = self._plane_function(step.work.head, source)
-        shortcut = self._plane_function(step.work.shortcut, source)
-        gathered = Moments() if step.gather else None
-        cuts = self.plan.cuts[index]
-        work_bytes = self.dtype.itemsize * budget.slab_elements(step, cuts[0][1])
-        extents = budget.extents(step)
-        reaches = [windows(step.work.chain, cut, extents, self.halo_limit) for cut in cuts]
-        window = _Window(source, head, self.dtype, roll=bool(step.work.head) or step.in_place)
-        window.reserve(
-            max(max(r[0][1], c[1]) - r[0][0] for r, c in zip(reaches, cuts, strict=True))
-        )
-        for cut, reach in zip(cuts, reaches, strict=True):
-            fresh = self._slab(step, window, reach, source, shortcut, cut)
-            _planes(target, cut).copy_(fresh)
-            if gathered is not None:
-                gathered.add(fresh)
+        thickest = max(stop - start for start, stop in self.plan.cuts[index])
+        stream, beside = self._stream(step, thickest)
+        gathered = Moments()
+        work_bytes = self.plan.itemsize * budget.step_elements(self.plan.schedule, step, thickest)
+        for cut in self.plan.cuts[index]:
+            self._emit(step, cut, stream.take(cut), gathered if step.gather else None)
+            if beside is not None and step.beside is not None:
+                for part, skip in beside.pieces(cut):
+                    self._write(step.beside, part, skip)
             self.meter.advance(index, cut[1] - cut[0])
             self._tidy.after(work_bytes)
-        self._moments = gathered
+        if step.gather:
+            self.moments[step.end] = gathered
 
-    def _slab(
-        self,
-        step: Step,
-        window: _Window,
-        reach: list[Cut],
-        source: Tensor,
-        shortcut: PlaneFunction,
-        cut: Cut,
-    ) -> Slab:
-        slab = window.take(reach[0], cut[1] if step.in_place else 0)
-        for layer, have, want in zip(step.work.chain, reach, reach[1:], strict=False):
-            slab = apply(layer, slab, have, want)
-        if step.beside is not None:
-            _planes(self._region(step.beside), cut).copy_(shortcut(_planes(source, cut)))
-        if step.skip is not None:
-            return slab.add_(_planes(self._region(step.skip), cut))
-        if step.work.closes:
-            return slab.add_(shortcut(_planes(source, cut)))
-        return slab
+    def _emit(self, step: Step, cut: Cut, slab: Slab, gathered: Moments | None) -> None:
+        """Write and measure a finished slab, a few planes at a time."""
+        for part in chunks(slab):
+            some = slab[:, :, part]
+            if step.target is not None:
+                self._write(step.target, (cut[0] + part.start, cut[0] + part.stop), some)
+            if gathered is not None:
+                gathered.add(some)
 
-    def _plane_function(self, layers: tuple[Layer, ...], source: Tensor) -> PlaneFunction:
-        """Compose pointlike layers; group norms get the statistics of `source`."""
+    def _write(self, slot: Slot, cut: Cut, slab: Slab) -> None:
+        if slot.buffer == OUTPUT:
+            self.job.write(self.sample, cut, slab)
+        else:
+            planes(self.stores.region(slot), cut).copy_(slab, non_blocking=True)
+
+    def _region(self, slot: Slot) -> Tensor:
+        if slot.buffer == INPUT:
+            return self.job.source[self.sample : self.sample + 1]
+        return self.stores.region(slot)
+
+    def _stream(self, step: Step, thickness: int) -> tuple[Stream, Hold | None]:
+        """The passes of a step as one stream; and the skip that stays open at its end."""
+        net = self.plan.schedule.network
+        stream: Stream = self._reader(step.source)
+        skip: Hold | Stored | None = Stored(self._reader(step.skip)) if step.skip else None
+        still_open: Hold | None = None
+        every = stages(net, step.first, step.end, thickness)
+        for number, own in enumerate(every, start=step.first):
+            work = net.passes[number]
+            if work.opens and (step.beside or net.opened[step.end] != number):
+                skip = still_open = Hold()
+                stream = Tap(stream, still_open, self._functions(work.shortcut, number, False))
+            if work.head:
+                stream = Lead(stream, self._functions(work.head, number, stream.fresh))
+            stream = self._chained(stream, step, work.chain, own)
+            if work.closes:
+                assert skip is not None
+                stream, still_open = Sum(stream, skip), None
+        return stream, still_open
+
+    def _reader(self, slot: Slot) -> Reader:
+        return Reader(self._region(slot), self.job.source.device)
+
+    def _chained(
+        self, stream: Stream, step: Step, chain: tuple[Layer, ...], own: list[Stage]
+    ) -> Stream:
+        left = iter(own)
+        for layer in chain:
+            if isinstance(layer, Pointwise):
+                stream = Lead(stream, [layer.function])
+                continue
+            dtype = layer.weight.dtype if isinstance(layer, Conv) else self.job.dtype
+            direct = isinstance(stream, Reader) and not step.in_place and stream.dtype == dtype
+            stream = Windowed(
+                next(left),
+                stream,
+                dtype,
+                self.job.source.device,
+                roll=not direct,
+                halo_limit=self.job.halo_limit,
+            )
+        return stream
+
+    def _functions(
+        self, layers: tuple[Layer, ...], boundary: int, fresh: bool
+    ) -> list[PlaneFunction]:
+        """Pointlike layers, ready to run on the map at `boundary`."""
         ready: list[PlaneFunction] = []
         for layer in layers:
             if isinstance(layer, GroupNorm):
-                moments = self._moments or _moments_of(source)
-                ready.append(Normalise(layer, moments, source.device))
+                ready.append(Normalise(layer, self._moments(boundary), self.job.source.device))
             elif isinstance(layer, Pointwise):
-                ready.append(layer.function if ready else _on_copy(layer.function))
+                ready.append(layer.function if ready or fresh else _on_copy(layer.function))
             else:
                 assert isinstance(layer, Conv)
                 ready.append(_voxelwise(layer))
-        return lambda planes: _composed(ready, planes)
+        return ready
 
-
-def _composed(functions: list[PlaneFunction], planes: Slab) -> Slab:
-    for function in functions:
-        planes = function(planes)
-    return planes
+    def _moments(self, boundary: int) -> Moments:
+        if boundary == 0 and boundary not in self.moments:
+            self.moments[0] = _moments_of(self.job.source[self.sample : self.sample + 1])
+        return self.moments[boundary]
 
 
 def _on_copy(function: PlaneFunction) -> PlaneFunction:
-    return lambda planes: function(planes.clone())
+    return lambda slab: function(slab.clone())
 
 
 def _voxelwise(layer: Conv) -> PlaneFunction:
-    def convolve(planes: Slab) -> Slab:
-        every = 0, planes.shape[2]
-        return apply(layer, planes.to(layer.weight.dtype), every, every)
+    def convolve(slab: Slab) -> Slab:
+        every = 0, slab.shape[2]
+        return apply(layer, slab.to(layer.weight.dtype), every, every)
 
     return convolve
 
@@ -228,63 +322,3 @@ def _moments_of(source: Tensor) -> Moments:
     moments = Moments()
     moments.add(source)
     return moments
-
-
-def _planes(region: Tensor, cut: Cut) -> Slab:
-    return region[:, :, cut[0] : cut[1]]
-
-
-class _Window:
-    """The prepared planes [start, stop) of a source, rolling along with the slabs."""
-
-    def __init__(
-        self,
-        source: Tensor,
-        head: PlaneFunction,
-        dtype: torch.dtype,
-        *,
-        roll: bool,
-    ) -> None:
-        self._source, self._head, self._dtype = source, head, dtype
-        self._roll = roll or source.dtype != dtype
-        self._room, self._held = 0, (0, 0)
-        self._planes: Tensor | None = None
-
-    def reserve(self, planes: int) -> None:
-        """Make room for windows of up to `planes` planes."""
-        self._room = planes
-
-    def take(self, want: Cut, through: int) -> Slab:
-        """The planes `want`, prepared; the source is read at least up to plane `through`."""
-        if not self._roll:
-            return _planes(self._source, want)
-        stop = max(want[1], through)
-        kept = self._keep(want[0])
-        for part in chunks(_planes(self._source, (kept, stop))):
-            self._fill(kept + part.start, kept + part.stop)
-        self._held = want[0], stop
-        assert self._planes is not None
-        return self._planes[:, :, : want[1] - want[0]]
-
-    def _keep(self, first: int) -> int:
-        """Move the planes from `first` on to the front; return the plane to go on with."""
-        start, stop = self._held
-        again = stop - first
-        self._held = first, stop
-        if self._planes is None or again <= 0:
-            return first
-        overlap = self._planes[:, :, first - start : stop - start].clone()
-        self._planes[:, :, :again].copy_(overlap)
-        return stop
-
-    def _fill(self, start: int, stop: int) -> None:
-        prepared = self._head(_planes(self._source, (start, stop)))
-        if self._planes is None:
-            self._planes = torch.empty(
-                (1, prepared.shape[1], self._room, *prepared.shape[3:]),
-                dtype=self._dtype,
-                device=prepared.device,
-                memory_format=memory_format(prepared.device, prepared.shape[1], self._dtype),
-            )
-        first = self._held[0]
-        self._planes[:, :, start - first : stop - first].copy_(prepared)

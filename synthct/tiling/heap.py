@@ -1,4 +1,4 @@
-"""Give freed memory back to the system, where the C library keeps it.
+"""Memory that is freed, and memory that runs out.
 
 glibc keeps freed blocks below 32 MiB, and with torch's aligned requests many of them cannot be used
 again: a run of slabs grows by up to a slab's work each. Trimming now and then bounds that; trimming
@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import gc
 import sys
 from collections.abc import Callable
+
+import torch
 
 _TOLERATED_BYTES = 64 * 2**20
 
@@ -28,6 +31,24 @@ class Tidy:
         if self._trim is not None and self._piled > self._limit:
             self._trim(0)
             self._piled = 0
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out: torch names it in three ways."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error).lower()
+    return "not enough memory" in text or "out of memory" in text
+
+
+def release(device: torch.device) -> None:
+    """Give back what is no longer used, before another try."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    trim = _trimmer()
+    if trim is not None:
+        trim(0)
 
 
 @functools.lru_cache(maxsize=1)

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from synthct.tensors import Slab
 from synthct.tiling.cuts import Cut
-from synthct.tiling.layers import Conv, Layer, Local, Pointwise, TransposedConv, Triple, Upsample
+from synthct.tiling.layers import Conv, Layer, Pointwise, TransposedConv, Triple, Upsample
 
 # Convolutions to so few channels waste a vector unit; on a CPU a matrix product is about 5 times
 # faster.
@@ -19,32 +19,6 @@ _FEW_CHANNELS = 2
 # exactness with it.
 _LONG_SUM = 1024
 _TAPS = 27  # of the usual kernel
-
-
-def windows(
-    chain: tuple[Local, ...], want: Cut, extents: list[int], limit: int | None
-) -> list[Cut]:
-    """Planes needed at the input of each layer of `chain`, and last `want` itself.
-
-    Args:
-        extents: planes that exist at the input of each layer, and last at the output.
-        limit: test hook: no more than so many halo planes on a side. None: all that are needed.
-    """
-    cuts = [want]
-    for layer, planes in zip(reversed(chain), reversed(extents[:-1]), strict=True):
-        if not isinstance(layer, Pointwise):
-            want = _limited(layer, want, limit)
-        want = max(0, want[0]), min(planes, want[1])
-        cuts.append(want)
-    return cuts[::-1]
-
-
-def _limited(layer: Conv | TransposedConv | Upsample, want: Cut, limit: int | None) -> Cut:
-    first, last = layer.reach(*want)
-    if limit is None:
-        return first, last
-    core = layer.core(*want)
-    return max(first, core[0] - limit), min(last, core[1] + limit)
 
 
 def apply(layer: Layer, slab: Slab, have: Cut, want: Cut) -> Slab:

@@ -10,15 +10,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from math import prod
+from typing import TYPE_CHECKING, TypeAlias
 
-import torch
-from torch import Tensor, nn
-
-from synthct.errors import SynthctError
+from synthct.errors import GridError, SynthctError
 from synthct.tiling.cuts import Cut
 
+if TYPE_CHECKING:  # a plan is made from shapes alone, without torch
+    from torch import Tensor
+
 Triple = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The shape of weights that are not there: enough to plan with."""
+
+    shape: tuple[int, ...]
+
+    def numel(self) -> int:
+        return prod(self.shape)
 
 
 class UnknownLayer(SynthctError):
@@ -152,106 +163,36 @@ def is_pointlike(layer: Layer) -> bool:
     return isinstance(layer, Pointwise | GroupNorm)
 
 
-def silu() -> Pointwise:
-    return Pointwise(lambda x: nn.functional.silu(x, inplace=True), "silu")
-
-
-def from_torch(module: nn.Module) -> Layer:
-    """Describe a plain torch layer.
+def flow(layers: tuple[Layer, ...], channels: int, size: Triple) -> tuple[int, Triple]:
+    """Channels and grid after `layers`.
 
     Raises:
-        UnknownLayer: the module is of another kind, or pads with something else than zeros.
+        GridError: nothing would be left of an axis.
     """
-    kind = type(module)
-    if kind is nn.Conv3d and isinstance(module, nn.Conv3d):
-        return _from_conv(module)
-    if kind is nn.ConvTranspose3d and isinstance(module, nn.ConvTranspose3d):
-        return _from_transposed(module)
-    if kind is nn.SiLU:
-        return silu()
-    if isinstance(module, nn.GroupNorm) and kind is nn.GroupNorm:
-        return GroupNorm(module.num_groups, module.eps, module.weight, module.bias)
-    raise UnknownLayer(
-        f"tiling does not know the layer {kind.__name__}; it knows convolutions, group norm, "
-        "pointwise functions, x2 upsampling, residual sums and attention",
-        "run this network unsplit, or describe the layer in synthct/tiling/layers.py",
-    )
-
-
-def _from_conv(module: nn.Conv3d) -> Conv:
-    if module.padding_mode != "zeros" or isinstance(module.padding, str):
-        raise UnknownLayer(
-            f"convolution with {module.padding_mode} padding {module.padding!r}; "
-            "tiling knows zero padding given in voxels",
+    for layer in layers:
+        if isinstance(layer, Conv | TransposedConv):
+            channels = layer.channels
+        if isinstance(layer, Conv | TransposedConv | Upsample):
+            grown = [layer.extent(n, axis) for axis, n in enumerate(size)]
+            size = grown[0], grown[1], grown[2]
+    if min(size) < 1:
+        raise GridError(
+            f"a layer would leave {size} voxels; every axis of a map must keep at least 1",
+            "use a larger volume",
         )
-    padding = _triple(module.padding)
-    return Conv(
-        module.weight,
-        module.bias,
-        _triple(module.stride),
-        padding,
-        padding,
-        _triple(module.dilation),
-        module.groups,
-    )
+    return channels, size
 
 
-def _from_transposed(module: nn.ConvTranspose3d) -> TransposedConv:
-    if _triple(module.dilation) != (1, 1, 1):
-        raise UnknownLayer("dilated transposed convolution; tiling knows undilated ones")
-    assert not isinstance(module.padding, str)
-    return TransposedConv(
-        module.weight,
-        module.bias,
-        _triple(module.stride),
-        _triple(module.padding),
-        _triple(module.output_padding),
-        module.groups,
-    )
+def needed(layer: Local, want: Cut, planes: int, limit: int | None = None) -> Cut:
+    """Input planes that the output planes `want` of `layer` depend on, of the `planes` there are.
 
-
-def _triple(values: tuple[int, ...]) -> Triple:
-    i, j, k = values
-    return i, j, k
-
-
-def _turn(values: Triple, axis: int) -> Triple:
-    """Swap entry 0 and entry `axis`."""
-    turned = list(values)
-    turned[0], turned[axis] = turned[axis], turned[0]
-    return turned[0], turned[1], turned[2]
-
-
-def prepare(layer: Layer, axis: int, dtype: torch.dtype) -> Layer:
-    """The same layer for a map whose axes 0 and `axis` are swapped, its kernels in `dtype`.
-
-    Group norm keeps its own precision: its affine map is applied to float32 statistics.
+    Args:
+        limit: test hook: no more than so many halo planes on a side. None: all that are needed.
     """
-    if isinstance(layer, Conv):
-        return Conv(
-            layer.weight.to(dtype).transpose(2, 2 + axis).contiguous(),
-            None if layer.bias is None else layer.bias.to(dtype),
-            _turn(layer.stride, axis),
-            _turn(layer.before, axis),
-            _turn(layer.after, axis),
-            _turn(layer.dilation, axis),
-            layer.groups,
-        )
-    if isinstance(layer, TransposedConv):
-        return TransposedConv(
-            layer.weight.to(dtype).transpose(2, 2 + axis).contiguous(),
-            None if layer.bias is None else layer.bias.to(dtype),
-            _turn(layer.stride, axis),
-            _turn(layer.padding, axis),
-            _turn(layer.output_padding, axis),
-            layer.groups,
-        )
-    if isinstance(layer, Residual):
-        return Residual(
-            tuple(prepare(inner, axis, dtype) for inner in layer.body),
-            tuple(prepare(inner, axis, dtype) for inner in layer.shortcut),
-        )
-    if isinstance(layer, Whole):
-        inner = layer.function
-        return Whole(lambda x: inner(x.transpose(2, 2 + axis)).transpose(2, 2 + axis), layer.name)
-    return layer
+    if isinstance(layer, Pointwise):
+        return want
+    first, last = layer.reach(*want)
+    if limit is not None:
+        core = layer.core(*want)
+        first, last = max(first, core[0] - limit), min(last, core[1] + limit)
+    return max(0, first), min(planes, last)

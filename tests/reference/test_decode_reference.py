@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from synthct.errors import MemoryBudgetError, UsageError
-from synthct.models.maisi.decode import decode, decoder_layers, encode, translate
+from synthct.models.maisi.decode import decode
+from synthct.models.maisi.encode import encode
+from synthct.models.maisi.translation import decoder_layers, translate
 from synthct.tiling import budget
 from synthct.tiling.halo import run
 from synthct.tiling.layers import UnknownLayer

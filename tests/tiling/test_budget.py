@@ -7,7 +7,8 @@ import torch
 
 from synthct.errors import MemoryBudgetError
 from synthct.tiling import budget
-from synthct.tiling.layers import Conv, GroupNorm, Residual, Upsample, silu
+from synthct.tiling.layers import Conv, GroupNorm, Residual, Upsample
+from synthct.tiling.modules import silu
 from synthct.tiling.schedule import OUTPUT, Schedule, schedule
 
 MIB = 2**20
@@ -52,21 +53,22 @@ def test_the_automatic_plan_stays_near_the_maps() -> None:
 
 def test_less_memory_gives_thinner_slabs_and_is_kept() -> None:
     todo = _published((48, 48, 48))
-    generous, least = budget.by_count(todo, 1).peak_bytes, budget.by_count(todo, 10**6).peak_bytes
+    generous, least = budget.by_count(todo, 1).peak_bytes, budget.minimum(todo)
     allowed = [least + (generous - least) * k // 8 for k in range(9)]
     plans = [budget.by_memory(todo, limit) for limit in allowed]
     assert all(plan.peak_bytes <= limit for plan, limit in zip(plans, allowed, strict=True))
-    slabs = [sum(map(len, plan.cuts)) for plan in plans]
-    assert slabs == sorted(slabs, reverse=True)
-    assert slabs[0] > slabs[-1]
+    seconds = [plan.seconds for plan in plans]
+    assert seconds == sorted(seconds, reverse=True)
+    assert plans[0].work > plans[-1].work == 1
 
 
 def test_too_little_memory_is_refused_with_the_least_that_works() -> None:
     todo = _published((16, 16, 16))
-    least = budget.by_count(todo, 10**6).peak_bytes
+    least = budget.minimum(todo)
     assert budget.by_memory(todo, least).peak_bytes <= least
-    with pytest.raises(MemoryBudgetError, match=f"at least {least / MIB:.0f} MiB"):
+    with pytest.raises(MemoryBudgetError, match=f"at least {least / MIB:.0f} MiB") as refused:
         budget.by_memory(todo, int(0.9 * least))
+    assert refused.value.as_dict()["minimum"] == least
 
 
 @pytest.mark.parametrize("planes", [1, 3, 1000])
@@ -74,11 +76,11 @@ def test_thickness_is_kept_where_slabs_are_largest(planes: int) -> None:
     todo = _published((5, 3, 2))
     plan = budget.by_thickness(todo, planes)
     costs = [
-        budget.slab_elements(step, max(b - a for a, b in cuts))
+        budget.step_elements(todo, step, max(b - a for a, b in cuts))
         for step, cuts in zip(todo.steps, plan.cuts, strict=True)
     ]
-    largest = costs.index(max(costs))
-    assert max(b - a for a, b in plan.cuts[largest]) <= planes
+    thick = [max(b - a for a, b in cuts) for cuts in plan.cuts]
+    assert min(n for n, cost in zip(thick, costs, strict=True) if cost == max(costs)) <= planes
 
 
 def test_every_plan_covers_every_plane() -> None:

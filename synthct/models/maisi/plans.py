@@ -1,0 +1,102 @@
+"""Memory plans of decoding and encoding for a spec: no weights, no torch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal, TypeAlias
+
+from synthct.models.maisi.outline import decoder_outline, encoder_outline
+from synthct.models.maisi.spec import AutoencoderSpec
+from synthct.tiling import budget
+from synthct.tiling.budget import Plan, Room
+from synthct.tiling.layers import Layer, Triple
+from synthct.tiling.schedule import Schedule, schedule
+
+Precision: TypeAlias = Literal["float32", "bfloat16"]
+_ITEMSIZE = {"float32": 4, "bfloat16": 2}
+
+
+def decode_plan(
+    spec: AutoencoderSpec,
+    latent: Triple,
+    budget_bytes: int | None = None,
+    *,
+    dtype: Precision = "float32",
+    device: str = "cpu",
+    host_bytes: int | None = None,
+    spill_bytes: int | None = None,
+    streamed: bool = False,
+    axis: int | None = None,
+) -> Plan:
+    """How a latent of `latent` voxels is decoded within `budget_bytes`.
+
+    Args:
+        budget_bytes: of the device, beside weights and latent. None: nothing is made twice.
+        dtype: of maps and kernels.
+        device: its kind: cpu, cuda or mps.
+        host_bytes: host memory for spilled maps, where the device has a memory of its own.
+        spill_bytes: room on disk for spilled maps; None: no file.
+        streamed: the image goes to a sink and does not stay in memory.
+        axis: spatial axis to cut; the longest by default.
+
+    Raises:
+        MemoryBudgetError: the budget is too small; `minimum` says what works.
+    """
+    room = Room(budget_bytes, device, host_bytes or 0, spill_bytes or 0, streamed)
+    return _plan(decoder_outline(spec), spec.latent_channels, latent, room, dtype, axis)
+
+
+def decode_minimum(
+    spec: AutoencoderSpec,
+    latent: Triple,
+    *,
+    dtype: Precision = "float32",
+    device: str = "cpu",
+    host_bytes: int | None = None,
+    spill_bytes: int | None = None,
+    streamed: bool = False,
+    axis: int | None = None,
+) -> int:
+    """Bytes of the smallest budget that `decode_plan` accepts, with the same words."""
+    room = Room(None, device, host_bytes or 0, spill_bytes or 0, streamed)
+    todo = _schedule(decoder_outline(spec), spec.latent_channels, latent, axis)
+    return budget.minimum(todo, _ITEMSIZE[dtype], room)
+
+
+def encode_plan(
+    spec: AutoencoderSpec,
+    image: Triple,
+    budget_bytes: int | None = None,
+    *,
+    dtype: Precision = "float32",
+    device: str = "cpu",
+    axis: int | None = None,
+) -> Plan:
+    """How an image is encoded; arguments and errors as for `decode_plan`."""
+    room = Room(budget_bytes, device)
+    return _plan(encoder_outline(spec), 1, image, room, dtype, axis)
+
+
+def longest_axis(size: tuple[int, ...]) -> int:
+    return size.index(max(size))
+
+
+def _plan(
+    layers: tuple[Layer, ...],
+    channels: int,
+    size: Triple,
+    room: Room,
+    dtype: Precision,
+    axis: int | None,
+) -> Plan:
+    axis = longest_axis(size) if axis is None else axis
+    todo = _schedule(layers, channels, size, axis)
+    return replace(budget.choose(todo, _ITEMSIZE[dtype], room), axis=axis)
+
+
+def _schedule(layers: tuple[Layer, ...], channels: int, size: Triple, axis: int | None) -> Schedule:
+    """With the axis that is cut put first; kernels and borders are alike along all axes."""
+    turned = list(size)
+    axis = longest_axis(size) if axis is None else axis
+    turned[0], turned[axis] = turned[axis], turned[0]
+    return schedule(layers, channels, (turned[0], turned[1], turned[2]))

@@ -1,0 +1,84 @@
+"""Where kept maps live: the device's memory, the host's, or a memory-mapped file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from math import prod
+from pathlib import Path
+from types import TracebackType
+
+import torch
+from torch import Tensor
+
+from synthct.tiling.budget import Plan
+from synthct.tiling.kernels import memory_format
+from synthct.tiling.schedule import Buffer, Slot
+
+
+class Stores:
+    """The buffers of a plan, each made when its first step begins and dropped after its last.
+
+    A context manager: at its end, however it comes, nothing is left in memory or on disk. A spill
+    file has no name from the start where the system allows that, so that not even a killed process
+    leaves one behind.
+    """
+
+    def __init__(
+        self, plan: Plan, dtype: torch.dtype, device: torch.device, folder: Path | None
+    ) -> None:
+        self._plan, self._dtype, self._device = plan, dtype, device
+        self._folder = folder
+        self._buffers: dict[int, Tensor] = {}
+
+    def __enter__(self) -> Stores:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._buffers.clear()
+
+    def open(self, step: int) -> None:
+        for number, buffer in enumerate(self._plan.schedule.buffers):
+            if buffer.first == step:
+                self._buffers[number] = self._made(number, buffer)
+
+    def close(self, step: int) -> None:
+        if self._device.type == "cuda" and self._plan.spilled:
+            torch.cuda.synchronize(self._device)  # copies to the host may still be under way
+        for number, buffer in enumerate(self._plan.schedule.buffers):
+            if buffer.last == step:
+                self._buffers.pop(number, None)
+
+    def region(self, slot: Slot) -> Tensor:
+        buffer = self._buffers[slot.buffer]
+        first = buffer.shape[1] - slot.channels if slot.high else 0
+        return buffer.narrow(1, first, slot.channels)
+
+    def _made(self, number: int, buffer: Buffer) -> Tensor:
+        shape = (1, buffer.channels, *buffer.size)
+        if number not in self._plan.spilled:
+            layout = memory_format(self._device, buffer.widest, self._dtype)
+            return torch.empty(shape, dtype=self._dtype, device=self._device, memory_format=layout)
+        flat = self._on_host(prod(shape)) if self._plan.spills_to_host else self._file(prod(shape))
+        i, j, k = buffer.size  # planes one after the other, so that a slab is one run of bytes
+        return flat.view(i, j, k, buffer.channels).permute(3, 0, 1, 2)[None]
+
+    def _on_host(self, elements: int) -> Tensor:
+        return torch.empty(elements, dtype=self._dtype, pin_memory=self._device.type == "cuda")
+
+    def _file(self, elements: int) -> Tensor:
+        """A tensor whose memory is an unnamed file."""
+        handle, name = tempfile.mkstemp(prefix="synthct-spill-", dir=self._folder)
+        os.close(handle)
+        try:
+            return torch.from_file(name, shared=True, size=elements, dtype=self._dtype)
+        finally:
+            # Windows keeps open files; its temporary folder is swept by the system.
+            with contextlib.suppress(PermissionError):
+                os.unlink(name)
