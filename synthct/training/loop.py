@@ -98,9 +98,10 @@ class _State:
         with torch.autograd.graph.allow_mutation_on_saved_tensors():
             loss, figures = self.task.loss(batch, self.step)
             loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip_norm)
+        norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
         good = self._guard(loss, norm)
         if good:
+            nn.utils.clip_grads_with_norm_(self.parameters, self.recipe.clip_norm, norm)
             self.optimiser.step()
         self.step += 1
         self._average()
@@ -120,15 +121,15 @@ class _State:
         return finite
 
     def _not_finite(self) -> str:
-        """The parameters whose gradient is not finite, the first few by name."""
-        names = [
-            f"{role}.{name}"
+        """Which gradients have no finite norm: the first few, by name and largest value."""
+        found = [
+            f"{role}.{name} ({float(p.grad.abs().max()):.3g})"
             for role, net in self.networks.items()
             for name, p in net.named_parameters()
-            if p.grad is not None and not bool(torch.isfinite(p.grad).all())
+            if p.grad is not None and not math.isfinite(float(p.grad.norm()))
         ]
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        return ", ".join(names[:3]) + more if names else "the norm alone"
+        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+        return ", ".join(found[:3]) + more if found else "the norm over all parameters"
 
     @torch.no_grad()
     def _average(self) -> None:

@@ -79,3 +79,18 @@ def test_the_rate_warms_up_and_decays_to_zero() -> None:
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == pytest.approx(rates[9], abs=0.02)
     assert rates[100] == 0
+
+
+def test_one_overflow_is_left_out_and_named(tmp_path: Path) -> None:
+    class Overflowing(Line):
+        def loss(self, batch: torch.Tensor, step: int) -> tuple[torch.Tensor, dict[str, float]]:
+            loss, figures = super().loss(batch, step)
+            return (loss * 1e30 if step == 3 else loss), figures
+
+    said: list[str] = []
+    task = Overflowing()
+    fit(task, _recipe(300), tmp_path, say=said.append)
+    assert [line for line in said if "left out" in line] == [said[0]]
+    assert "step 4" in said[0]
+    assert "line.weight" in said[0]
+    assert task.net.weight.item() == pytest.approx(2, abs=0.1)
