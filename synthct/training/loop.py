@@ -121,15 +121,17 @@ class _State:
         return finite
 
     def _not_finite(self) -> str:
-        """Which gradients have no finite norm: the first few, by name and largest value."""
-        found = [
-            f"{role}.{name} ({float(p.grad.abs().max()):.3g})"
+        """Where the gradient is largest (or no number), the first three, with that value."""
+        largest = {
+            f"{role}.{name}": float(p.grad.abs().max())
             for role, net in self.networks.items()
             for name, p in net.named_parameters()
-            if p.grad is not None and not math.isfinite(float(p.grad.norm()))
-        ]
-        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-        return ", ".join(found[:3]) + more if found else "the norm over all parameters"
+            if p.grad is not None
+        }
+        worst = sorted(
+            largest, key=lambda name: -math.inf if math.isnan(largest[name]) else -largest[name]
+        )
+        return ", ".join(f"{name} ({largest[name]:.3g})" for name in worst[:3])
 
     @torch.no_grad()
     def _average(self) -> None:
