@@ -3,9 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 SamplerName = Literal["rflow", "ddpm", "ddim"]
+Precision = Literal["float32", "bfloat16"]
+
+BODY_MARGIN = 2
+"""Voxels of air kept around the box of the body, which alone is sampled."""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How the work is done so that it keeps to a memory budget; chosen by the planner."""
+
+    sampling: Precision
+    """bfloat16: autocast around float32 weights."""
+    mask_tile: int
+    """Voxels along the side of a tile of the mask's embedding."""
+    decoding: Precision = "float32"
+    """Of the maps that the decoder stores; its statistics are float32 in any case."""
+    decoding_bytes: int | None = None
+    """What decoding may allocate on the device; None: the plan with the least work."""
+    host_bytes: int = 0
+    """Host memory for maps of another device."""
+    spill_bytes: int = 0
+    """Disk that maps may be moved to, in a temporary file in `spill_folder`."""
+    spill_folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -19,3 +43,5 @@ class Sampling:
     guidance: float = 0.0
     reference_times: bool = False
     """The reference's truncated time steps instead of the exact ones (rectified flow)."""
+    execution: Execution | None = None
+    """None: the model's own choice."""

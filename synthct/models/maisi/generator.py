@@ -16,20 +16,19 @@ from monai.apps.generation.maisi.networks.diffusion_model_unet_maisi import Diff
 from synthct.diffusion import gaussian, rectified_flow
 from synthct.diffusion.denoiser import Denoiser, Guided
 from synthct.errors import UsageError
-from synthct.geometry import Geometry
+from synthct.geometry import Geometry, Shape, Spacing
 from synthct.labels.groups import LESION_HOSTS, LUNG_LOBES
-from synthct.models.maisi.conditions import Conditions, conditions, label_bits
-from synthct.models.maisi.control import MaskEmbedding
+from synthct.models.maisi.conditions import Conditions, conditions
+from synthct.models.maisi.control import TILE, MaskEmbedding
 from synthct.models.maisi.decode import decode
+from synthct.models.maisi.plans import decode_plan
+from synthct.models.maisi.prediction import predict
 from synthct.models.maisi.spec import MaisiSpec
 from synthct.models.protocols import Stage
-from synthct.models.settings import Sampling
-from synthct.training.loop import autocast, fast_bfloat16
+from synthct.models.settings import BODY_MARGIN, Execution, Sampling
+from synthct.training.loop import fast_bfloat16
 from synthct.volume.intensity import AIR_HU, unit_to_hu
 from synthct.volume.volume import LabelVolume, Volume
-
-MARGIN = 2
-"""Voxels of air kept around the box of the body."""
 
 
 @dataclass
@@ -45,10 +44,15 @@ class MaisiGenerator:
     bfloat16: bool = True
 
     @property
-    def precision(self) -> str:
-        """Of sampling; decoding is float32 throughout."""
+    def execution(self) -> Execution:
+        """What is done where no plan says otherwise: bfloat16 where the device is fast in it."""
         fast = self.bfloat16 and fast_bfloat16(self.device)
-        return "bfloat16 autocast" if fast else "float32"
+        return Execution("bfloat16" if fast else "float32", TILE)
+
+    @property
+    def precision(self) -> str:
+        """Of sampling where no plan says otherwise."""
+        return self.execution.sampling
 
     def generate(
         self,
@@ -66,8 +70,8 @@ class MaisiGenerator:
         labels = None if isinstance(place, Geometry) else place.array
         box = _whole(geometry.shape) if labels is None else _box(labels)
         part = None if labels is None else labels[box]
-        shape = tuple(s.stop - s.start for s in box)
-        unit = self._unit_image(shape, part, geometry.spacing_mm, sampling, regions, stage)
+        i, j, k = (s.stop - s.start for s in box)
+        unit = self._unit_image((i, j, k), part, geometry.spacing_mm, sampling, regions, stage)
         hu = np.full(geometry.shape, AIR_HU, dtype=np.float32)
         hu[box] = unit_to_hu(unit)
         return Volume(hu, geometry, "CT")
@@ -75,52 +79,82 @@ class MaisiGenerator:
     @torch.inference_mode()
     def _unit_image(
         self,
-        shape: tuple[int, ...],
+        shape: Shape,
         labels: npt.NDArray[Any] | None,
-        spacing_mm: tuple[float, float, float],
+        spacing_mm: Spacing,
         sampling: Sampling,
         regions: tuple[str, ...],
         stage: Stage,
     ) -> npt.NDArray[np.float32]:
         """The decoder's output for a box of `shape` voxels, in network units."""
+        latent = self.latent(shape, labels, spacing_mm, sampling, regions, stage)
+        image = self._decoded(latent.div_(self.scale_factor), sampling, stage)
+        i, j, k = shape
+        return image[0, 0, :i, :j, :k].numpy()
+
+    def _decoded(self, latent: torch.Tensor, sampling: Sampling, stage: Stage) -> torch.Tensor:
+        """(1, 1, X, Y, Z) on the CPU, by the plan for this shape."""
+        how = sampling.execution or self.execution
+        i, j, k = latent.shape[2:]
+        plan = decode_plan(
+            self.spec.autoencoder,
+            (i, j, k),
+            how.decoding_bytes,
+            dtype=how.decoding,
+            device=self.device.type,
+            host_bytes=how.host_bytes,
+            spill_bytes=how.spill_bytes,
+        )
+        return decode(
+            self.autoencoder,
+            latent,
+            plan=plan,
+            spill_dir=how.spill_folder,
+            progress=lambda done, total: stage("decoding slab", done, total),
+        )
+
+    @torch.inference_mode()
+    def latent(
+        self,
+        shape: Shape,
+        labels: npt.NDArray[Any] | None,
+        spacing_mm: Spacing,
+        sampling: Sampling,
+        regions: tuple[str, ...],
+        stage: Stage = lambda name, done, total: None,
+    ) -> torch.Tensor:
+        """A sample (1, C, x, y, z), float32, for a box of `shape` voxels padded to the stride."""
         multiple = self.spec.grid_multiple
         padded = [-(-n // multiple) * multiple for n in shape]
         told = conditions(self.spec, regions=regions, spacing_mm=spacing_mm, device=self.device)
-        denoiser = self._denoiser(labels, padded, told, sampling.guidance)
-        noise = self._noise(padded, sampling)
-        latent = self._sample(denoiser, noise, sampling, stage)
-        image = decode(
-            self.autoencoder,
-            latent.float() / self.scale_factor,
-            progress=lambda done, total: stage("decoding slab", done, total),
-        )
-        i, j, k = shape
-        return image[0, 0, :i, :j, :k].numpy()
+        denoiser = self._denoiser(labels, padded, told, sampling)
+        return self._sample(denoiser, self._noise(padded, sampling), sampling, stage).float()
 
     def _denoiser(
         self,
         labels: npt.NDArray[Any] | None,
         padded: list[int],
         told: Conditions,
-        guidance: float,
+        sampling: Sampling,
     ) -> Denoiser:
-        seen = _Bound(self, told, self._embedding(labels, padded))
-        if guidance == 0:
+        how = sampling.execution or self.execution
+        seen = _Bound(self, told, self._embedding(labels, padded, how), how)
+        if sampling.guidance == 0:
             return seen
-        blind_labels = None if labels is None else without_lesions(labels)
-        return Guided(seen, _Bound(self, told, self._embedding(blind_labels, padded)), guidance)
+        blind = None if labels is None else without_lesions(labels)
+        unseen = _Bound(self, told, self._embedding(blind, padded, how), how)
+        return Guided(seen, unseen, sampling.guidance)
 
     def _embedding(
-        self, labels: npt.NDArray[Any] | None, padded: list[int]
+        self, labels: npt.NDArray[Any] | None, padded: list[int], how: Execution
     ) -> MaskEmbedding | None:
         """The mask as the ControlNet sees it, computed once for all steps."""
         if labels is None or self.controlnet is None:
             return None
         ids = np.zeros(padded, dtype=np.uint8)
         ids[tuple(slice(0, n) for n in labels.shape)] = labels
-        with autocast(self.bfloat16, self.device):
-            bits = label_bits(ids).to(self.device).float()
-            return MaskEmbedding.of(self.controlnet, bits)
+        with _autocast(how, self.device):
+            return MaskEmbedding.of(self.controlnet, ids, device=self.device, tile=how.mask_tile)
 
     def _noise(self, padded: list[int], sampling: Sampling) -> torch.Tensor:
         """Drawn on the CPU in float32 from [seed, attempt]: the same on every device."""
@@ -160,19 +194,16 @@ class _Bound:
     model: MaisiGenerator
     told: Conditions
     mask: MaskEmbedding | None
+    how: Execution
 
     def __call__(self, latent: torch.Tensor, timestep: float) -> torch.Tensor:
         time = torch.tensor([timestep], dtype=torch.float32, device=latent.device)
-        with autocast(self.model.bfloat16, latent.device):
-            residuals: dict[str, Any] = {}
-            if self.mask is not None:
-                down, middle = self.mask.residuals(latent, time, self.told.modality_class)
-                residuals["down_block_additional_residuals"] = down
-                residuals["mid_block_additional_residual"] = middle
-            out: torch.Tensor = self.model.unet(
-                latent, time, **self.told.unet_arguments(), **residuals
-            )
-        return out.float()
+        with _autocast(self.how, latent.device):
+            return predict(self.model.unet, self.mask, self.told, latent, time).float()
+
+
+def _autocast(how: Execution, device: torch.device) -> torch.autocast:
+    return torch.autocast(device.type, torch.bfloat16, enabled=how.sampling == "bfloat16")
 
 
 def without_lesions(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -195,7 +226,9 @@ def _box(labels: npt.NDArray[Any]) -> tuple[slice, slice, slice]:
     for axis, n in enumerate(labels.shape):
         others = tuple(a for a in range(3) if a != axis)
         hit = np.flatnonzero((labels > 0).any(axis=others))
-        spans.append(slice(max(0, int(hit[0]) - MARGIN), min(n, int(hit[-1]) + 1 + MARGIN)))
+        spans.append(
+            slice(max(0, int(hit[0]) - BODY_MARGIN), min(n, int(hit[-1]) + 1 + BODY_MARGIN))
+        )
     return spans[0], spans[1], spans[2]
 
 

@@ -1,0 +1,210 @@
+"""Memory and work of MAISI's sampling, from the spec and the shape alone. No torch.
+
+The walk follows `prediction.predict`, `control.embed` and MONAI's blocks line by line: which map is
+made when, and which name still holds it. A test compares it with a trace of the real pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Literal
+
+from synthct.models.maisi import walk
+from synthct.models.maisi.spec import AutoencoderSpec, MaisiSpec
+from synthct.models.maisi.tally import FLOAT_BYTES, HALF_BYTES, Map, Row, Tally, Triple
+
+Precision = Literal["float32", "bfloat16"]
+TILES = (192, 128, 96, 64, 32)
+"""Sides of a tile of the mask embedding, in voxels, from the least work to the least memory."""
+
+
+@dataclass(frozen=True)
+class SamplingMemory:
+    """One sample's way from noise to latent, beside the weights.
+
+    Attributes:
+        embedding: bytes while the mask is embedded.
+        step: bytes during a step, the mask's embedding included.
+        macs_once, macs_per_step: multiply-adds.
+        rows: the parts of a step.
+    """
+
+    precision: Precision
+    tile: int
+    embedding: int
+    step: int
+    macs_once: int
+    macs_per_step: int
+    rows: tuple[Row, ...]
+
+    @property
+    def peak(self) -> int:
+        return max(self.embedding, self.step)
+
+
+def sampling_memory(
+    spec: MaisiSpec,
+    size: Triple,
+    precision: Precision,
+    *,
+    guided: bool = False,
+    masked: bool = True,
+    device: str = "cpu",
+) -> SamplingMemory:
+    """For an image grid of `size` voxels, sides multiples of the spec's `grid_multiple`.
+
+    Args:
+        guided: with guidance a second mask embedding is kept, and each step predicts twice.
+        masked: whether there is a mask (and the model has a ControlNet).
+    """
+    masked = masked and spec.controlnet
+    tally = Tally(item_of(precision), blocked=device == "cpu")
+    latent = _latent(spec, size)
+    kept = _hold_between_steps(tally, spec, latent, embeddings=(1 + guided) * masked)
+    _predict(tally, spec, latent, masked=masked)
+    tile, embedding, once = TILES[0], 0, 0
+    if masked:
+        tile, embedding, once = _tiled(spec, size, precision, device, allowed=tally.peak - kept)
+    times = 1 + guided
+    return SamplingMemory(
+        precision,
+        tile,
+        embedding + kept if masked else 0,
+        tally.peak,
+        once * times,
+        tally.macs * times,
+        tuple(Row(row.name, row.peak_bytes, row.macs * times) for row in tally.rows),
+    )
+
+
+def item_of(precision: Precision) -> int:
+    return FLOAT_BYTES if precision == "float32" else HALF_BYTES
+
+
+def parameters(spec: MaisiSpec) -> dict[str, int]:
+    """Numbers that each network holds, by role."""
+    unet, control, vae = Tally(), Tally(), Tally()
+    least = 2 ** (len(spec.unet.num_channels) - 1)
+    _predict(unet, spec, (least, least, least), masked=False)
+    vae.parameters = autoencoder_parameters(spec.autoencoder)
+    counts = {"vae": vae.parameters, "unet": unet.parameters}
+    if spec.controlnet:
+        latent = control.hold(spec.autoencoder.latent_channels, (least, least, least))
+        walk.controlnet(control, spec, latent, walk.time_layers(control, spec, unet=False))
+        walk.embedding(control, spec, (least, least, least))
+        counts["controlnet"] = control.parameters
+    return counts
+
+
+def autoencoder_parameters(vae: AutoencoderSpec) -> int:
+    """Numbers in MONAI's AutoencoderKlMaisi: encoder, decoder and the three 1×1×1 convolutions."""
+    widths, blocks, latent = vae.num_channels, vae.num_res_blocks, vae.latent_channels
+    between = 3 * latent * (latent + 1)
+    encoder = _convolutions((1, widths[0]), (widths[-1], latent)) + 2 * widths[-1]
+    decoder = _convolutions((latent, widths[-1]), (widths[0], 1)) + 2 * widths[0]
+    return between + encoder + _levels(widths, blocks) + decoder + _levels(widths[::-1], blocks)
+
+
+def decoder_macs(vae: AutoencoderSpec, latent: Triple) -> int:
+    """Multiply-adds of decoding without recomputing anything (MAISI.md section 3)."""
+    widths, blocks = vae.num_channels[::-1], vae.num_res_blocks[::-1]
+    voxels = prod(latent)
+    total = voxels * (vae.latent_channels**2 + 27 * vae.latent_channels * widths[0])
+    into = widths[0]
+    for level, width in enumerate(widths):
+        for _ in range(blocks[level]):
+            short = 0 if into == width else into * width
+            total += voxels * (27 * width * (into + width) + short)
+            into = width
+        if level + 1 < len(widths):
+            voxels *= 8
+            total += voxels * 27 * width * width
+    return total + voxels * 27 * widths[-1]
+
+
+def _levels(widths: tuple[int, ...], blocks: tuple[int, ...]) -> int:
+    """Residual blocks of every level, and the convolution that changes the grid after all but one.
+
+    A block: two norms, two convolutions, a 1×1×1 convolution where the width changes.
+    """
+    total, into = 0, widths[0]
+    for level, width in enumerate(widths):
+        for _ in range(blocks[level]):
+            total += 2 * into + 2 * width + _convolutions((into, width), (width, width))
+            total += 0 if into == width else (into + 1) * width
+            into = width
+        if level + 1 < len(widths):
+            total += _convolutions((width, width))
+    return total
+
+
+def _convolutions(*widths: tuple[int, int]) -> int:
+    return sum(27 * into * out + out for into, out in widths)
+
+
+def _latent(spec: MaisiSpec, size: Triple) -> Triple:
+    i, j, k = (n // spec.autoencoder.factor for n in size)
+    return i, j, k
+
+
+def _hold_between_steps(tally: Tally, spec: MaisiSpec, latent: Triple, embeddings: int) -> int:
+    """Mask embeddings, noise, latent, prediction, and the sum that becomes the next latent."""
+    for _ in range(embeddings):
+        tally.hold(spec.unet.num_channels[0], latent)
+    for _ in range(4):
+        tally.hold(spec.autoencoder.latent_channels, latent, FLOAT_BYTES)
+    return tally.now
+
+
+def _predict(tally: Tally, spec: MaisiSpec, latent: Triple, *, masked: bool) -> None:
+    """`prediction.predict`, a row for each part."""
+    tally.part("between steps")
+    source = Map(spec.autoencoder.latent_channels, latent, FLOAT_BYTES)
+    width = walk.time_layers(tally, spec, unet=True)
+    skips = walk.unet_down(tally, spec, source, width)
+    tally.part("U-Net down")
+    residual = None
+    if masked:
+        residual = walk.controlnet(tally, spec, source, walk.time_layers(tally, spec, unet=False))
+        tally.part("ControlNet")
+    hidden = walk.middle(tally, spec.unet, skips[-1], width)
+    if residual is not None:
+        tally.free(residual)
+    tally.part("U-Net middle")
+    tally.free(walk.unet_up(tally, spec, hidden, skips, width))
+
+
+def _tiled(
+    spec: MaisiSpec, size: Triple, precision: Precision, device: str, allowed: int
+) -> tuple[int, int, int]:
+    """(tile, bytes, multiply-adds) of the mask's embedding: the largest tile within `allowed`."""
+    found = TILES[-1], 0, 0
+    labels_bytes = prod(size)
+    for side in TILES:
+        tally = Tally(item_of(precision), blocked=device == "cpu")
+        shape, count = _largest_tile(spec, size, side)
+        walk.embedding(tally, spec, shape)
+        found = side, tally.peak + labels_bytes, tally.macs * count
+        if tally.peak + labels_bytes <= allowed:
+            break
+    return found
+
+
+def _largest_tile(spec: MaisiSpec, size: Triple, side: int) -> tuple[Triple, int]:
+    """Voxels of the largest tile with its margin, and how many tiles there are."""
+    factor = spec.autoencoder.factor
+    counts = [-(-(n // factor) // max(1, side // factor)) for n in size]
+    cores = [-(-(n // factor) // count) * factor for n, count in zip(size, counts, strict=True)]
+    margin = mask_margin(spec)
+    i, j, k = (min(n, core + 2 * margin) for n, core in zip(size, cores, strict=True))
+    return (i, j, k), prod(counts)
+
+
+def mask_margin(spec: MaisiSpec) -> int:
+    """Voxels around a tile that the mask encoder looks at; `control.reach` asks the network."""
+    margin, halvings = 1, len(spec.embedding_channels) - 1
+    for _ in range(halvings):
+        margin = 2 * margin + 2
+    factor: int = 2**halvings
+    return -(-(margin + 1) // factor) * factor

@@ -1,0 +1,81 @@
+"""Memory, work and weights from shapes alone are those of the real networks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from synthct.models.maisi import footprint, networks
+from synthct.models.maisi.conditions import conditions
+from synthct.models.maisi.control import MaskEmbedding
+from synthct.models.maisi.footprint import parameters, sampling_memory
+from synthct.models.maisi.prediction import predict
+from synthct.models.maisi.spec import PRESETS, preset
+from synthct.models.maisi.tally import Tally
+from tests.models.small import LAYOUTS, narrow, pair
+from tests.models.tracing import Traced
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_parameters_are_counted(name: str) -> None:
+    spec = preset(name)
+    with torch.device("meta"):
+        built = {
+            "vae": networks.build_autoencoder(spec.autoencoder),
+            "unet": networks.build_unet(spec),
+        }
+        if spec.controlnet:
+            built["controlnet"] = networks.build_controlnet(spec)
+    counted = {role: sum(p.numel() for p in net.parameters()) for role, net in built.items()}
+    assert parameters(spec) == counted
+
+
+@pytest.mark.parametrize("half", [False, True], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("name", LAYOUTS)
+@torch.inference_mode()
+def test_the_walk_by_shape_is_the_pass_that_runs(name: str, half: bool) -> None:
+    """Peak of what torch allocates in a prediction; 5 % for casts of weights."""
+    spec, side = narrow(name), 16
+    unet, controlnet = pair(spec)
+    labels = np.zeros((side * spec.autoencoder.factor,) * 3, dtype=np.uint8)
+    told = conditions(spec, regions=(), spacing_mm=(1.0, 1.0, 1.0))
+    latent = torch.randn(1, spec.autoencoder.latent_channels, side, side, side)
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        mask = MaskEmbedding.of(controlnet, labels)
+        with Traced() as trace:
+            predict(unet, mask, told, latent, torch.tensor([500.0]))
+    tally = Tally(2 if half else 4, blocked=False)
+    footprint._predict(tally, spec, (side, side, side), masked=True)
+    assert tally.peak == pytest.approx(trace.peak, rel=0.05)
+    assert tally.now == 0, "every map ends"
+
+
+def test_work_per_step_grows_with_the_voxels_and_attention_with_their_square() -> None:
+    spec = preset("ct-rflow")
+    small, large = (sampling_memory(spec, (n, n, n), "float32") for n in (128, 256))
+    assert 8 < large.macs_per_step / small.macs_per_step < 64
+    assert sum(row.macs for row in large.rows) == large.macs_per_step
+
+
+def test_half_precision_guidance_and_masks_cost_what_they_should() -> None:
+    spec, size = preset("ct-rflow"), (256, 256, 256)
+    plain, half = (sampling_memory(spec, size, kind) for kind in ("float32", "bfloat16"))
+    assert half.peak < 0.6 * plain.peak
+    guided = sampling_memory(spec, size, "float32", guided=True)
+    assert guided.macs_per_step == 2 * plain.macs_per_step
+    assert guided.peak - plain.peak == 64 * 64**3 * 4, "one more embedding of the mask"
+    assert sampling_memory(spec, size, "float32", masked=False).peak < plain.peak
+
+
+def test_the_embedding_of_a_large_mask_is_not_what_decides() -> None:
+    found = sampling_memory(preset("ct-rflow"), (512, 512, 768), "bfloat16")
+    assert found.embedding < found.step
+    whole_bits = 8 * 4 * 512 * 512 * 768
+    assert found.embedding < whole_bits / 2
+
+
+def test_the_decoder_s_work_is_that_of_the_fact_sheet() -> None:
+    """MAISI.md section 3: 1,618,032.25 multiply-adds per output voxel."""
+    macs = footprint.decoder_macs(preset("ct-rflow").autoencoder, (64, 64, 64))
+    assert macs == pytest.approx(1_618_032 * 256**3, rel=1e-6)
