@@ -50,7 +50,7 @@ def _text(found: Mapping[str, Any], verbose: bool) -> str:
         f"view         {_triple(model['fov_min_mm'])} to {_triple(model['fov_max_mm'])} mm (RAS)",
         f"spacing      {_spacings(model['spacing_range_mm'])} mm (RAS)",
         f"weights      {found['weights']['folder']}",
-        f"memory       about {memory['peak_bytes'] / 2**30:.1f} GiB (estimate)",
+        f"memory       {memory['choice']}",
     ]
     return "\n".join(parts)
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import synthct
-from synthct.cli import check, console, generate, inspect, mask, prepare, qc, train, weights
+from synthct.cli import check, console, generate, inspect, mask, plan, prepare, qc, train, weights
 from synthct.cli.arguments import spread_lists
 
 app = typer.Typer(
@@ -22,7 +22,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for _command in (generate, check, qc, mask, weights, inspect, prepare, train):
+for _command in (generate, check, plan, qc, mask, weights, inspect, prepare, train):
     _command.register(app)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from synthct.checkpoints import catalogue, store
@@ -12,10 +13,11 @@ from synthct.errors import UsageError
 from synthct.geometry import Geometry
 from synthct.models.headers import refuse_disguised, require_fitting
 from synthct.models.maisi.spec import MaisiSpec, preset
-from synthct.workflows.grid import GridPlan, padded, plan_grid
+from synthct.workflows import machine
+from synthct.workflows.grid import GridPlan, body_box, padded, plan_grid
 from synthct.workflows.inputs import mask_file
 from synthct.workflows.mask import UnderstoodMask, describe, understand
-from synthct.workflows.memory import MemoryEstimate, estimate
+from synthct.workflows.memory import Job, RunPlan, plan_run
 from synthct.workflows.request import Request
 
 
@@ -28,7 +30,7 @@ class CheckReport:
     mask: UnderstoodMask | None
     regions: tuple[str, ...]
     grid: GridPlan
-    memory: MemoryEstimate
+    memory: RunPlan
     weights: Weights
 
     def as_dict(self) -> dict[str, object]:
@@ -45,10 +47,7 @@ class CheckReport:
                 "folder": str(self.weights.folder),
                 "files": {role: path.name for role, path in self.weights.files.items()},
             },
-            "memory": {
-                **self.memory.as_dict(),
-                "allowed_bytes": self.request.max_memory_bytes,
-            },
+            "memory": self.memory.as_dict(),
         }
 
 
@@ -65,23 +64,21 @@ def check(mask: Any = None, **words: Any) -> CheckReport:
         return check_request(Request.of(mask=path, **words))
 
 
-def check_request(request: Request) -> CheckReport:
-    """The same for a request that is one already."""
+def check_request(request: Request, device: str | None = None) -> CheckReport:
+    """The same for a request that is one already; `device`: the kind that torch has found."""
     entry = catalogue.entry(request.model)
     understood = _mask(request)
     source = _source(request, understood)
     spacing_mm = request.spacing_mm or source.spacing_mm
     grid = plan_grid(source, spacing_mm, entry, grid=request.grid, force=request.force)
     weights = _weights(request, entry)
-    fed = padded(grid.inner.shape, entry.grid_multiple)
-    memory = estimate(spec_of(entry), fed, grid.asked.shape, _size_bytes(weights))
     return CheckReport(
         request=request,
         entry=entry,
         mask=understood,
         regions=_regions(request, entry, understood),
         grid=grid,
-        memory=memory.within(request.max_memory_bytes),
+        memory=_memory(_job(request, entry, understood, grid, device)),
         weights=weights,
     )
 
@@ -133,8 +130,37 @@ def _regions(request: Request, entry: Entry, understood: UnderstoodMask | None) 
     return understood.regions
 
 
-def _size_bytes(weights: Weights) -> int:
-    return sum(path.stat().st_size for path in weights.files.values())
+def _memory(job: Job) -> RunPlan:
+    """The plan within the budget; without one, within what the machine has."""
+    plan = plan_run(job)
+    usable = machine.usable_memory(job.device)
+    if job.budget_bytes is None and usable is not None and plan.peak_bytes > usable:
+        return plan_run(replace(job, budget_bytes=usable))
+    return plan
+
+
+def _job(
+    request: Request,
+    entry: Entry,
+    mask: UnderstoodMask | None,
+    grid: GridPlan,
+    device: str | None,
+) -> Job:
+    """What is to be planned: the box of the body on the network's grid, and what is written."""
+    guidance = getattr(request, "guidance", None)
+    box = grid.inner.shape if mask is None else body_box(mask.labels, grid.inner)
+    return Job(
+        spec=spec_of(entry),
+        fed=padded(box, entry.grid_multiple),
+        inner=grid.inner.shape,
+        asked=grid.asked.shape,
+        steps=getattr(request, "steps", None) or entry.default_steps,
+        device=device or machine.device_kind(request.device),
+        guided=(entry.default_guidance if guidance is None else guidance) > 0,
+        masked=mask is not None,
+        budget_bytes=request.max_memory_bytes,
+        spill_folder=getattr(request, "output", Path()),
+    )
 
 
 def _limits(entry: Entry) -> dict[str, object]:

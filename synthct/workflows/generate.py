@@ -93,7 +93,7 @@ class _Run:
         if not (request.overwrite or request.resume):
             cases.refuse_existing_cases(names)
         with self.clock("mask"):
-            self.plan = check_request(request)
+            self.plan = check_request(request, self.device.type)
         self.hash = fingerprint(self._case_words())
         if request.resume:
             cases.refuse_other_request(names, self.hash)
@@ -124,7 +124,7 @@ class _Run:
         plan = self.plan
         mask = () if plan.mask is None else (*plan.mask.notes, *plan.mask.report.notes())
         model = f"model {plan.entry.name} on {self.device}"
-        return (model, *plan.grid.notes, *mask, *self.placement.notes)
+        return (model, plan.memory.choice, *plan.grid.notes, *mask, *self.placement.notes)
 
     @cached_property
     def attempts(self) -> Attempts:
@@ -224,6 +224,7 @@ class _Run:
             sampler=request.sampler or entry.sampler,
             guidance=guidance,
             reference_times=request.time_steps == "reference",
+            execution=self.plan.memory.execution,
         )
 
     def _sidecar(self, names: CaseNames, made: Made, scheme: str) -> Sidecar:
@@ -251,7 +252,7 @@ class _Run:
             guidance=sampling.guidance,
             time_steps=self.request.time_steps,
             device=str(self.device),
-            precision=getattr(self.attempts.generator, "precision", "float32"),
+            precision=self.plan.memory.execution.sampling,
             conditions={"regions": list(self.plan.regions)},
         )
 

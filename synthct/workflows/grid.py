@@ -11,6 +11,9 @@ import numpy as np
 from synthct.checkpoints.catalogue import Entry
 from synthct.errors import GridError
 from synthct.geometry import Geometry, Shape, Spacing
+from synthct.models.settings import BODY_MARGIN
+from synthct.volume.resample import to_ras
+from synthct.volume.volume import LabelVolume
 
 SPACING_MM = (0.1, 20.0)
 """What may be asked for; nothing finer is measured, nothing coarser is a volume."""
@@ -75,6 +78,20 @@ def padded(shape: Shape, multiple: int) -> Shape:
     """The shape that the network is fed: sides rounded up to `multiple`."""
     i, j, k = (ceil(n / multiple) * multiple for n in shape)
     return i, j, k
+
+
+def body_box(labels: LabelVolume, inner: Geometry) -> Shape:
+    """Voxels of `inner` that are sampled: the box of everything labelled with its margin.
+
+    To a voxel: where exactly labels fall on the other grid is known once they are resampled.
+    """
+    ras = to_ras(labels)
+    sides = []
+    for axis, spacing in enumerate(ras.geometry.spacing_mm):
+        hit = np.flatnonzero(ras.array.any(axis=tuple(a for a in range(3) if a != axis)))
+        extent = (int(hit[-1]) + 1 - int(hit[0])) * spacing / inner.spacing_mm[axis]
+        sides.append(min(ceil(extent) + 1 + 2 * BODY_MARGIN, inner.shape[axis]))
+    return sides[0], sides[1], sides[2]
 
 
 def _nearest(spacing_mm: Spacing, entry: Entry) -> Spacing:

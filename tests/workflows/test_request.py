@@ -7,9 +7,7 @@ from typing import Any
 
 import pytest
 
-from synthct.errors import MemoryBudgetError, UsageError
-from synthct.models.maisi.spec import preset
-from synthct.workflows.memory import estimate
+from synthct.errors import UsageError
 from synthct.workflows.request import Request, memory_bytes
 
 SPACING = (1.0, 1.0, 2.0)
@@ -57,16 +55,6 @@ def test_memory_is_in_powers_of_1024(text: str, amount: int) -> None:
 def test_other_amounts_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match="16G"):
         memory_bytes(text)
-
-
-def test_the_estimate_grows_with_the_grid_and_bites() -> None:
-    spec = preset("tiny")
-    small = estimate(spec, (64, 64, 64), (64, 64, 64))
-    large = estimate(spec, (128, 128, 128), (128, 128, 128))
-    assert small.peak < large.peak
-    assert large.within(large.peak) is large
-    with pytest.raises(MemoryBudgetError, match="GiB"):
-        large.within(large.peak - 1)
 
 
 @pytest.mark.parametrize(

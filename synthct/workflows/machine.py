@@ -1,0 +1,74 @@
+"""What this machine offers, asked without torch: for plans. Work itself asks torch."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from functools import cache
+from pathlib import Path
+
+_CPU_INFO = Path("/proc/cpuinfo")
+_MEMORY_INFO = Path("/proc/meminfo")
+_CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+_FAST_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
+_ROOM = 0.8
+"""Share of free host memory or disk that a plan counts on; others use the machine too."""
+
+
+def device_kind(name: str) -> str:
+    """`cpu`, `cuda` or `mps` for a device's name; for `auto` the best kind that shows itself."""
+    if name != "auto":
+        return name.split(":", maxsplit=1)[0]
+    if any(Path("/dev").glob("nvidia[0-9]*")):
+        return "cuda"
+    return "mps" if sys.platform == "darwin" else "cpu"
+
+
+@cache
+def fast_bfloat16(kind: str) -> bool:
+    """Whether bfloat16 is faster than float32: by the CPU's flags; on CUDA taken for granted."""
+    if kind == "cuda":
+        return True
+    if kind != "cpu" or not _CPU_INFO.is_file():
+        return False
+    lines = _CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines()
+    flags = next((line for line in lines if line.startswith("flags")), "")
+    return not _FAST_FLAGS.isdisjoint(flags.split())
+
+
+def spill_room(folder: Path) -> int:
+    """Bytes of disk that a spilled map may take in `folder`, which need not exist yet."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return int(_ROOM * shutil.disk_usage(there).free)
+
+
+def host_room() -> int:
+    """Bytes of free host memory that maps of another device may be moved to; 0 where unknown."""
+    return int(_ROOM * _memory_info("MemAvailable"))
+
+
+def usable_memory(kind: str) -> int | None:
+    """What a run without a budget should stay under on this machine; None where unknown.
+
+    Of the memory that is built in (or allowed to this container), not of what is free just now: so
+    that the same command makes the same plan, and the same voxels, every time.
+    """
+    if kind != "cpu":
+        return None
+    known = [amount for amount in (_memory_info("MemTotal"), _container_limit()) if amount]
+    return int(_ROOM * min(known)) if known else None
+
+
+def _memory_info(field: str) -> int:
+    if not _MEMORY_INFO.is_file():
+        return 0
+    lines = _MEMORY_INFO.read_text(encoding="utf-8").splitlines()
+    found = next((line for line in lines if line.startswith(field)), None)
+    return 0 if found is None else 1024 * int(found.split()[1])
+
+
+def _container_limit() -> int:
+    if not _CONTAINER_LIMIT.is_file():
+        return 0
+    text = _CONTAINER_LIMIT.read_text(encoding="ascii").strip()
+    return int(text) if text.isdigit() else 0

@@ -1,0 +1,111 @@
+"""`synthct plan`: what a size would take, before there are weights or a mask. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypedDict
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+
+from synthct.checkpoints import catalogue
+from synthct.checkpoints.catalogue import DEFAULT_MODEL, Entry
+from synthct.errors import UsageError
+from synthct.models.maisi.spec import preset
+from synthct.workflows import machine
+from synthct.workflows.grid import padded
+from synthct.workflows.memory import Job, MemoryDocument, RunPlan, plan_run
+from synthct.workflows.request import Size
+
+
+class PlanRequest(BaseModel):
+    """All words of `plan`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size: Size
+    model: str = DEFAULT_MODEL
+    max_memory_bytes: PositiveInt | None = None
+    stage: Literal["all", "sample", "decode"] = "all"
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    steps: PositiveInt | None = None
+    guidance: Annotated[float, Field(ge=0)] | None = None
+
+
+class PlanDocument(TypedDict):
+    """The JSON of `plan`; sizes in voxels, `memory` in bytes and multiply-adds."""
+
+    model: str
+    size: list[int]
+    fed: list[int]
+    latent: list[int]
+    steps: int
+    memory: MemoryDocument
+
+
+@dataclass(frozen=True)
+class PlanReport:
+    """The plan of a run of `steps` steps on `fed` voxels: the size, padded."""
+
+    request: PlanRequest
+    entry: Entry
+    fed: tuple[int, int, int]
+    steps: int
+    memory: RunPlan
+
+    def as_dict(self) -> PlanDocument:
+        return {
+            "model": self.entry.name,
+            "size": list(self.request.size),
+            "fed": list(self.fed),
+            "latent": [n // self.entry.stride for n in self.fed],
+            "steps": self.steps,
+            "memory": self.memory.as_dict(),
+        }
+
+
+def plan(**words: Any) -> PlanReport:
+    """How a volume of `size` voxels would be made within `max_memory_bytes`; see `PlanRequest`.
+
+    Raises:
+        UsageError: the words make no request, or the model is not one that a plan knows.
+        MemoryBudgetError: it does not fit; its `minimum` is the smallest budget that works.
+    """
+    request = _request(words)
+    entry = catalogue.entry(request.model)
+    if entry.task == "mask-generator":
+        raise UsageError(
+            f"{entry.name} makes masks, and no plan is known for it",
+            f"one of: {', '.join(known_models())}",
+        )
+    guidance = entry.default_guidance if request.guidance is None else request.guidance
+    steps = request.steps or entry.default_steps
+    fed = padded(request.size, entry.grid_multiple)
+    job = Job(
+        spec=preset(str(entry.network["spec"])),
+        fed=fed,
+        inner=request.size,
+        asked=request.size,
+        steps=steps,
+        device=machine.device_kind(request.device),
+        precision=None if request.dtype == "auto" else request.dtype,
+        guided=guidance > 0,
+        masked=entry.task == "mask-to-ct",
+        stage=None if request.stage == "all" else request.stage,
+        budget_bytes=request.max_memory_bytes,
+    )
+    return PlanReport(request, entry, fed, steps, plan_run(job))
+
+
+def known_models() -> tuple[str, ...]:
+    """Every model of the catalogue that a plan can be made for; their weights need not be here."""
+    return tuple(e.name for e in catalogue.entries().values() if e.task != "mask-generator")
+
+
+def _request(words: dict[str, Any]) -> PlanRequest:
+    try:
+        return PlanRequest(**words)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"{where}: {first['msg']}") from None
