@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -109,15 +109,17 @@ def folder_of(entry: Entry, weights: Path | None = None) -> Path:
     return named if named.is_dir() else weights
 
 
-def locate(entry: Entry, weights: Path | None = None) -> Weights:
-    """The files of `entry`, all present and none empty.
+def locate(
+    entry: Entry, weights: Path | None = None, roles: Collection[str] | None = None
+) -> Weights:
+    """The files of `entry` (of `roles` alone, where given), all present and none empty.
 
     Raises:
         MissingWeights: the folder or a file is not there.
         DamagedWeights: a file is empty, or is no regular file.
     """
     folder = folder_of(entry, weights)
-    found = _places(entry, weights)
+    found = _places(entry, weights, roles)
     absent = [place.path.name for place in found.values() if not place.path.exists()]
     if absent:
         raise MissingWeights(
@@ -161,12 +163,16 @@ def expected_sha256(entry: Entry, weights: Path | None = None) -> dict[str, str]
     return {role: place.expected for role, place in _places(entry, weights).items()}
 
 
-def check(entry: Entry, weights: Path | None = None) -> list[FileCheck]:
+def check(
+    entry: Entry, weights: Path | None = None, roles: Collection[str] | None = None
+) -> list[FileCheck]:
     """Compare every file with its recorded checksum. Says what is wrong, raises nothing for it."""
-    return [_check_file(role, place) for role, place in _places(entry, weights).items()]
+    return [_check_file(role, place) for role, place in _places(entry, weights, roles).items()]
 
 
-def verify(entry: Entry, weights: Path | None = None) -> Weights:
+def verify(
+    entry: Entry, weights: Path | None = None, roles: Collection[str] | None = None
+) -> Weights:
     """Locate the files and hold each against its checksum, where one is recorded.
 
     Raises:
@@ -174,8 +180,8 @@ def verify(entry: Entry, weights: Path | None = None) -> Weights:
         DamagedWeights: a file differs from its checksum.
         UnsafeWeights: a link leads out of the folder.
     """
-    found = locate(entry, weights)
-    for result in check(entry, weights):
+    found = locate(entry, weights, roles)
+    for result in check(entry, weights, roles):
         if result.status == "outside":
             raise UnsafeWeights(result.complaint(), "copy the file itself")
         if result.status in ("mismatch", "damaged"):
@@ -192,11 +198,17 @@ class _Place:
     expected: str
 
 
-def _places(entry: Entry, weights: Path | None) -> dict[str, _Place]:
+def _places(
+    entry: Entry, weights: Path | None, roles: Collection[str] | None = None
+) -> dict[str, _Place]:
     folder = folder_of(entry, weights)
     listed = read_checksums(folder / CHECKSUMS)
     pulled = read_pulled(entry.name) if weights is None and entry.hub else Pulled()
-    return {role: _place(entry, role, folder, listed, pulled) for role in entry.files.by_role()}
+    return {
+        role: _place(entry, role, folder, listed, pulled)
+        for role in entry.files.by_role()
+        if roles is None or role in roles
+    }
 
 
 def _place(

@@ -9,7 +9,19 @@ from typing import Annotated
 import typer
 
 import synthct
-from synthct.cli import check, console, generate, inspect, mask, plan, prepare, qc, train, weights
+from synthct.cli import (
+    check,
+    console,
+    generate,
+    inspect,
+    mask,
+    plan,
+    prepare,
+    qc,
+    reconstruction,
+    train,
+    weights,
+)
 from synthct.cli.arguments import spread_lists
 
 app = typer.Typer(
@@ -22,7 +34,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for _command in (generate, check, plan, qc, mask, weights, inspect, prepare, train):
+for _command in (generate, check, plan, qc, mask, weights, inspect, prepare, train, reconstruction):
     _command.register(app)
 
 

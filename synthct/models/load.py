@@ -11,12 +11,19 @@ from synthct.checkpoints.catalogue import Entry
 from synthct.checkpoints.load import load_into, read_metadata
 from synthct.errors import UsageError
 from synthct.models.headers import SCALE_FACTOR, scale_factor
+from synthct.models.maisi.autoencoder import MaisiAutoencoder
 from synthct.models.maisi.generator import MaisiGenerator
 from synthct.models.maisi.networks import build_autoencoder, build_controlnet, build_unet
 from synthct.models.maisi.spec import preset
 from synthct.models.protocols import Generator
 
-__all__ = ["SCALE_FACTOR", "available_devices", "load_generator", "pick_device"]
+__all__ = [
+    "SCALE_FACTOR",
+    "available_devices",
+    "load_autoencoder",
+    "load_generator",
+    "pick_device",
+]
 
 
 def load_generator(name: str, weights: Path | None, device: torch.device) -> Generator:
@@ -32,6 +39,24 @@ def load_generator(name: str, weights: Path | None, device: torch.device) -> Gen
     if entry.family == "maisi":
         return _maisi(entry, weights, device)
     raise UsageError(f"{name} belongs to the family {entry.family}, which generates nothing yet")
+
+
+def load_autoencoder(name: str, weights: Path | None, device: torch.device) -> MaisiAutoencoder:
+    """The image autoencoder of `name` alone; its U-Net need not be there.
+
+    Raises:
+        UsageError: no such model, or none that codes images.
+        WeightsError: the file is missing, damaged or unsafe.
+    """
+    entry = catalogue.entry(name)
+    if entry.family != "maisi" or entry.task == "mask-generator":
+        raise UsageError(f"{name} has no autoencoder of images", "see `synthct weights list`")
+    found = store.verify(entry, weights, roles=("vae",))
+    spec = preset(str(entry.network["spec"])).autoencoder
+    network = load_into(
+        lambda: build_autoencoder(spec), found.files["vae"], within=found.within("vae")
+    )
+    return MaisiAutoencoder(spec, network.to(device), found.sha256()["vae"])
 
 
 def pick_device(name: str) -> torch.device:

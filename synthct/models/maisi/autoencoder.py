@@ -1,0 +1,61 @@
+"""MAISI's VAE as a codec: arrays in the network's range ↔ latents, through the tiled engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from monai.apps.generation.maisi.networks.autoencoderkl_maisi import AutoencoderKlMaisi
+
+from synthct.models.maisi.decode import decode
+from synthct.models.maisi.encode import encode
+from synthct.models.maisi.spec import AutoencoderSpec
+from synthct.models.protocols import Stage
+
+Float32 = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class MaisiAutoencoder:
+    """One VAE on its device, in evaluation mode."""
+
+    spec: AutoencoderSpec
+    network: AutoencoderKlMaisi
+    sha256: str
+    """Of its weights' file."""
+
+    def encode(self, unit: Float32, stage: Stage, budget_bytes: int | None = None) -> Float32:
+        """The mean latent (c, X/f, Y/f, Z/f) of an image (X, Y, Z) in the network's range.
+
+        Sides are padded at their ends, with 0 (air), to multiples of the VAE's factor f.
+        """
+        fill = [(0, -n % self.spec.factor) for n in unit.shape]
+        image = torch.from_numpy(np.pad(unit, fill))[None, None]
+        mean, _ = encode(
+            self.network,
+            image,
+            budget=budget_bytes,
+            progress=lambda done, total: stage("encoding slab", done, total),
+        )
+        latent: Float32 = mean[0].float().numpy()
+        return latent
+
+    def decode(
+        self,
+        latent: Float32,
+        shape: tuple[int, int, int],
+        stage: Stage,
+        budget_bytes: int | None = None,
+    ) -> Float32:
+        """The image (X, Y, Z) = `shape` of a latent, in the network's range, not clipped."""
+        image = decode(
+            self.network,
+            torch.from_numpy(latent)[None],
+            budget=budget_bytes,
+            progress=lambda done, total: stage("decoding slab", done, total),
+        )
+        i, j, k = shape
+        whole: Float32 = image[0, 0, :i, :j, :k].numpy()
+        return whole
