@@ -6,6 +6,7 @@ import re
 import zipfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -31,6 +32,7 @@ __all__ = [
     "embedded_folder",
     "expected_sha256",
     "folder_of",
+    "found_in",
     "locate",
     "present",
     "read_checksums",
@@ -52,7 +54,7 @@ class Weights:
         return self.homes.get(role, self.files[role].parent)
 
     def sha256(self) -> dict[str, str]:
-        return {role: sha256_of(path) for role, path in self.files.items()}
+        return {role: _hashed(path) for role, path in self.files.items()}
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,12 @@ def locate(
     files = {role: place.path for role, place in found.items()}
     homes = {role: place.home for role, place in found.items()}
     return Weights(entry.name, folder, files, homes)
+
+
+def found_in(entry: Entry, weights: Path | None = None) -> Path:
+    """The folder that the files lie in, or belong in where they are missing."""
+    homes = [place.home for place in _places(entry, weights).values() if place.path.is_file()]
+    return homes[-1] if homes else folder_of(entry, weights)
 
 
 def present(entry: Entry, weights: Path | None = None) -> bool:
@@ -260,7 +268,7 @@ def _check_file(role: str, place: _Place) -> FileCheck:
         return FileCheck(role, path, "missing", expected=expected)
     if not path.resolve().is_relative_to(place.home.resolve()):
         return FileCheck(role, path, "outside", expected=expected)
-    actual = sha256_of(path)
+    actual = _hashed(path)
     if expected and actual != expected:
         status: Status = "mismatch"
     elif not _is_whole(path):
@@ -268,6 +276,17 @@ def _check_file(role: str, place: _Place) -> FileCheck:
     else:
         status = "ok" if expected else "unlisted"
     return FileCheck(role, path, status, path.stat().st_size, actual, expected)
+
+
+def _hashed(path: Path) -> str:
+    """The checksum of a file, worked out once while the file stays as it is: it may be large."""
+    state = path.stat()
+    return _hash_of_state(path, state.st_ino, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _hash_of_state(path: Path, inode: int, size: int, changed_ns: int) -> str:
+    return sha256_of(path)
 
 
 def _is_whole(path: Path) -> bool:

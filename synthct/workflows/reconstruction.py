@@ -34,6 +34,8 @@ Float32 = npt.NDArray[np.float32]
 _SUPERIOR = 2  # of a RAS array
 _MR_HIGH_PERCENTILE = 99.5  # what 1 stands for, as in the published preprocessing of MR
 _MR_BODY = 0.05  # of that: brighter is body
+_COARSE = 200.0  # a narrower range does not survive rounding to whole numbers
+_MR_WRITTEN = (0.0, 1000.0)  # what 0 and 1 become then, as in the publication
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,11 @@ class _Units:
         if high <= low:
             raise InputError("the image is one value throughout: nothing to encode")
         return cls(low, high, False)
+
+    def for_whole_numbers(self) -> _Units:
+        """These, or others where the file's whole numbers would lose the image."""
+        wide = self.high - self.low >= _COARSE
+        return self if wide else _Units(*_MR_WRITTEN, self.clipped)
 
     def to_network(self, array: Float32) -> Float32:
         unit = (array - np.float32(self.low)) / np.float32(self.high - self.low)
@@ -147,13 +154,14 @@ def decode(
     geometry = record.geometry
     _require_shape(latent_file, latent, geometry, machine.autoencoder)
     units = _Units(*record.unit_range, clipped=record.modality == "CT")
-    volume = machine.decode(latent, geometry, units, record.modality)
-    write_volume(output, volume, description=_description(codec.model), overwrite=overwrite)
+    unit = machine.decode(latent, geometry)
+    _write(output, unit, units, geometry, machine, overwrite)
     return {
         "output": str(output),
         "shape": list(geometry.shape),
         "spacing_mm": list(geometry.spacing_mm),
         "modality": record.modality,
+        "unit_range": [units.for_whole_numbers().low, units.for_whole_numbers().high],
         "model": codec.model,
         "vae_sha256": record.vae_sha256,
     }
@@ -232,16 +240,16 @@ class _Machine:
         finally:
             stages.close()
 
-    def decode(self, latent: Float32, geometry: Geometry, units: _Units, modality: str) -> Volume:
+    def decode(self, latent: Float32, geometry: Geometry) -> Float32:
+        """The image in the network's range, RAS, for a volume that lies on `geometry`."""
         stages = TimedStages(self.progress, Clock())
-        ras = geometry.as_ras()
+        shape = geometry.as_ras().shape
         try:
             with torch.inference_mode():
-                budget = self._budget(int(np.prod(ras.shape)))
-                unit = self.autoencoder.decode(latent, ras.shape, stages, budget)
+                budget = self._budget(int(np.prod(shape)))
+                return self.autoencoder.decode(latent, shape, stages, budget)
         finally:
             stages.close()
-        return from_ras(Volume(units.to_scanner(unit), ras, modality), geometry)
 
     def _budget(self, voxels: int) -> int | None:
         """What is left of `--max-memory` beside the weights and two float32 volumes."""
@@ -265,12 +273,11 @@ def _one(
     ras = to_ras(volume)
     body = _body(ras, units, path)
     unit = units.to_network(ras.array)
-    back = machine.decode(machine.encode(unit), volume.geometry, units, volume.modality)
-    found, true = to_ras(back).array, units.to_scanner(unit)
+    back = machine.decode(machine.encode(unit), volume.geometry)
+    found, true = units.to_scanner(back), units.to_scanner(unit)
     data_range = units.high - units.low
     if target is not None:
-        description = _description(machine.codec.model)
-        write_volume(target, back, description=description, overwrite=overwrite)
+        _write(target, back, units, volume.geometry, machine, overwrite)
     return {
         "volume": str(path),
         "shape": list(volume.geometry.shape),
@@ -280,6 +287,16 @@ def _one(
         "whole": _whole(found, true, data_range).as_dict(),
         "output": None if target is None else str(target),
     }
+
+
+def _write(
+    path: Path, unit: Float32, units: _Units, geometry: Geometry, machine: _Machine, overwrite: bool
+) -> None:
+    """The image, RAS in the network's range, as a volume on `geometry`."""
+    scanner = units.for_whole_numbers().to_scanner(unit)
+    volume = from_ras(Volume(scanner, geometry.as_ras(), machine.modality), geometry)
+    description = f"SYNTHETIC synthct {tool_version()} {machine.codec.model} decoded"
+    write_volume(path, volume, description=description, overwrite=overwrite)
 
 
 def _whole(found: Float32, true: Float32, data_range: float) -> Similarity:
@@ -327,7 +344,3 @@ def _name(path: Path) -> str:
     for ending in (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd"):
         stem = stem.removesuffix(ending)
     return f"{stem}_reconstruction.nii.gz"
-
-
-def _description(model: str) -> str:
-    return f"SYNTHETIC synthct {tool_version()} {model} decoded"

@@ -29,7 +29,7 @@ def show(name: str = catalogue.DEFAULT_MODEL, weights: Path | None = None) -> di
     folder = store.folder_of(entry, weights)
     return {
         **entry.model_dump(mode="json"),
-        "folder": str(folder),
+        "folder": str(store.found_in(entry, weights)),
         "present": store.present(entry, weights),
         "card": _card(folder),
         "sha256": store.expected_sha256(entry, weights),
@@ -41,7 +41,7 @@ def where(name: str | None = None, weights: Path | None = None) -> dict[str, Any
     entries = _all_entries() if name is None else [catalogue.entry(name)]
     return {
         "cache": str(store.cache_folder()),
-        "models": {entry.name: str(store.folder_of(entry, weights)) for entry in entries},
+        "models": {entry.name: str(store.found_in(entry, weights)) for entry in entries},
     }
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import torch
 
+from synthct.checkpoints import catalogue
 from synthct.cli.main import main
 from synthct.errors import DamagedWeights, InputError, MemoryBudgetError, UsageError
 from synthct.evaluation.similarity import similarity
@@ -141,6 +143,35 @@ def test_only_the_autoencoder_has_to_be_there(scan: Path, codec: Codec, tmp_path
 def test_models_without_an_image_autoencoder(scan: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no autoencoder of images"):
         encode(scan, tmp_path / "a", Codec(model="maisi-mask-generator", device="cpu"))
+
+
+@pytest.fixture
+def mr_codec(random_weights: Path, monkeypatch: pytest.MonkeyPatch) -> Codec:
+    """The narrow networks as if they were of MR."""
+    own = catalogue.entry().model_copy(update={"name": "small-mr", "modality": "MR"})
+    monkeypatch.setattr(catalogue, "entries", lambda: {"small-mr": own})
+    return Codec("small-mr", random_weights, "cpu")
+
+
+@pytest.mark.parametrize("scale", [1.0, 900.0])
+def test_mr_keeps_its_own_units(scale: float, mr_codec: Codec, tmp_path: Path) -> None:
+    """1 of the network is the 99.5th percentile; too narrow a range is written as 0 to 1000."""
+    i, j, k = np.ogrid[:24, :24, :24]
+    inside = (i - 12) ** 2 + (j - 12) ** 2 + (k - 12) ** 2 < 90
+    array = np.where(inside, 0.5 + 0.02 * i, 0.0) * scale
+    image = nibabel.Nifti1Image(array.astype(np.float32), np.diag([3.0, 3.0, 3.0, 1.0]))
+    nibabel.save(image, tmp_path / "mr.nii.gz")
+    case = evaluate_reconstruction([tmp_path / "mr.nii.gz"], mr_codec)["cases"][0]
+    assert case["body"]["voxels"] == int(inside.sum())
+    assert case["body"]["range"] == pytest.approx(np.percentile(array, 99.5), rel=1e-4)
+    encode(tmp_path / "mr.nii.gz", tmp_path / "mr", mr_codec)
+    made = decode(tmp_path / "mr.npz", tmp_path / "back.nii.gz", mr_codec)
+    low, high = made["unit_range"]
+    assert low == 0
+    assert high == pytest.approx(1000.0 if scale == 1 else case["body"]["range"])
+    back = read_nifti(tmp_path / "back.nii.gz").array
+    assert back.min() >= 0
+    assert len(np.unique(back)) > 20
 
 
 def test_the_commands(
