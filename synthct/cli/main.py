@@ -19,6 +19,7 @@ from synthct.cli import (
     prepare,
     qc,
     reconstruction,
+    selftest,
     train,
     weights,
 )
@@ -34,7 +35,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for _command in (generate, check, plan, qc, mask, weights, inspect, prepare, train, reconstruction):
+_COMMANDS = (generate, check, plan, qc, mask, weights, inspect, prepare, train, reconstruction)
+for _command in (*_COMMANDS, selftest):
     _command.register(app)
 
 

@@ -17,7 +17,12 @@ from synthct.tiling.schedule import Schedule, arrange
 
 
 def planner(
-    *, slabs: int | None, slab_planes: int | None, budget: int | None, plan: Plan | None, room: Room
+    *,
+    slabs: int | None = None,
+    slab_planes: int | None = None,
+    budget: int | None = None,
+    plan: Plan | None = None,
+    room: Room,
 ) -> Planner:
     """The planner for at most one of the four ways to say how the map is cut.
 
@@ -40,6 +45,11 @@ def planner(
     if slab_planes is not None:
         return lambda s, itemsize: replace(plans.by_thickness(s, slab_planes, itemsize), room=room)
     return lambda s, itemsize: plans.choose(s, itemsize, replace(room, budget_bytes=budget))
+
+
+def smallest(room: Room) -> Planner:
+    """The planner that takes the least memory of all."""
+    return lambda s, itemsize: plans.by_memory(s, plans.minimum(s, itemsize, room), itemsize, room)
 
 
 def _bound(plan: Plan, schedule: Schedule, itemsize: int) -> Plan:
