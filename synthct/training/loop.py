@@ -93,11 +93,8 @@ class _State:
             group["lr"] = rate
         torch.manual_seed(self.recipe.seed * 1_000_003 + self.step)
         self.optimiser.zero_grad(set_to_none=True)
-        # MONAI's U-Net adds the ControlNet's residuals in place, to maps that its backward needs:
-        # without this, the two can only be trained with the U-Net frozen.
-        with torch.autograd.graph.allow_mutation_on_saved_tensors():
-            loss, figures = self.task.loss(batch, self.step)
-            loss.backward()
+        loss, figures = self.task.loss(batch, self.step)
+        loss.backward()
         norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
         good = self._guard(loss, norm)
         if good:

@@ -95,3 +95,39 @@ def test_doubtful_voxels_teach_nothing(prepared: Path, monkeypatch: pytest.Monke
     plain = loss(batch.latent)
     assert loss(torch.where(doubtful, batch.latent + 9, batch.latent)) == plain
     assert loss(torch.where(doubtful, batch.latent, batch.latent + 9)) > plain + 1
+
+
+def test_unet_and_controlnet_learn_together_from_true_gradients(prepared: Path) -> None:
+    """MONAI adds residuals in place: the gradient must still be that of the loss (differences)."""
+    spec = preset("tiny")
+    task = LatentTask(
+        spec,
+        prepared / "pairs",
+        build_autoencoder(spec.autoencoder),
+        1.0,
+        controlled=True,
+        voxels=16**3,
+        blind_share=0.0,
+        bfloat16=False,
+    )
+    parameters = [p for net in task.networks.values() for p in net.parameters()]
+    with torch.no_grad():  # no residual is zero, as it is before training
+        for p in parameters:
+            p.add_(0.1 * torch.randn_like(p))
+    batch = next(b for b in map(task.batch, range(12)) if b.weight.mean() > 0.5)
+
+    def loss() -> torch.Tensor:
+        torch.manual_seed(0)
+        return task.loss(batch, 0)[0]
+
+    loss().backward()
+    slope = torch.sqrt(sum(p.grad.square().sum() for p in parameters if p.grad is not None))
+    steps = [p.grad / slope if p.grad is not None else None for p in parameters]
+    values = []
+    with torch.no_grad():
+        for sign in (1, -2):
+            for p, step in zip(parameters, steps, strict=True):
+                if step is not None:
+                    p.add_(sign * 2e-3 * step)
+            values.append(loss().item())
+    assert (values[0] - values[1]) / 4e-3 == pytest.approx(slope.item(), rel=0.03)

@@ -18,6 +18,7 @@ from synthct.diffusion.rectified_flow import RectifiedFlow, velocity
 from synthct.labels.groups import HEART, HOLLOW_ORGANS, MUSCLES, SOLID_ORGANS, VESSELS
 from synthct.models.maisi import data
 from synthct.models.maisi.conditions import Conditions, conditions, label_bits, regions_of
+from synthct.models.maisi.mask_start import start_mask_encoder
 from synthct.models.maisi.networks import build_controlnet, build_unet
 from synthct.models.maisi.spec import MaisiSpec
 from synthct.training.loop import autocast
@@ -120,6 +121,7 @@ class LatentTask:
             self.controlnet.load_state_dict(controlnet)
         elif self.controlnet is not None:
             copy_encoder(self.unet, self.controlnet)
+            start_mask_encoder(self.controlnet.get_submodule("controlnet_cond_embedding"))
         self.unet.requires_grad_(not self.controlled or self.train_unet)
 
     @property
@@ -170,7 +172,10 @@ class LatentTask:
                 "down_block_additional_residuals": down,
                 "mid_block_additional_residual": middle,
             }
-        out: torch.Tensor = self.unet(noisy, timestep, **batch.conditions.unet_arguments(), **extra)
+        with _copies_saved():
+            out: torch.Tensor = self.unet(
+                noisy, timestep, **batch.conditions.unet_arguments(), **extra
+            )
         return out
 
     def _pair(
@@ -211,6 +216,18 @@ class LatentTask:
             return labels
         gone = [organ for organ in DROPPABLE if rng.random() < 0.3]
         return np.where(np.isin(labels, gone), np.uint8(BODY), labels)
+
+
+def _copies_saved() -> torch.autograd.graph.saved_tensors_hooks:
+    """Let backward see what forward saw.
+
+    MONAI's U-Net adds the ControlNet's residuals in place, to maps that its backward needs.
+    torch's `allow_mutation_on_saved_tensors` is meant for this; under it up to 6 % of our steps
+    had gradients beyond 1e19, and one a map of a wrong shape. Under copies none has.
+    """
+    return torch.autograd.graph.saved_tensors_hooks(
+        lambda saved: saved.detach() if saved.is_leaf else saved.clone(), lambda kept: kept
+    )
 
 
 def _shares(cases: list[data.Case]) -> npt.NDArray[np.float64]:

@@ -49,10 +49,11 @@ def nearly_linear(autoencoder: AutoencoderKlMaisi) -> None:
         )
     _encoder(autoencoder, groups)
     _decoder(autoencoder, groups)
-    for conv in (autoencoder.quant_conv_mu, autoencoder.post_quant_conv):
-        _identity(conv.conv)
-    nn.init.zeros_(autoencoder.quant_conv_log_sigma.conv.weight)
-    nn.init.constant_(autoencoder.quant_conv_log_sigma.conv.bias, LOG_VARIANCE)
+    for name in ("quant_conv_mu", "post_quant_conv"):
+        _identity(_conv(autoencoder.get_submodule(name)))
+    sigma = _conv(autoencoder.get_submodule("quant_conv_log_sigma"))
+    nn.init.zeros_(sigma.weight)
+    nn.init.constant_(_bias(sigma), LOG_VARIANCE)
 
 
 def hold_constants(autoencoder: AutoencoderKlMaisi) -> None:
@@ -65,7 +66,7 @@ def hold_constants(autoencoder: AutoencoderKlMaisi) -> None:
             read = conv is not convs[0]
             mask = torch.ones_like(conv.weight)
             if made:
-                _hold(conv.bias, _kept(conv.out_channels, groups))
+                _hold(_bias(conv), _kept(conv.out_channels, groups))
                 mask[_kept(conv.out_channels, groups) == 0] = 0.0
             if read:
                 mask[:, _kept(conv.in_channels, groups) == 0] = 0.0
@@ -90,7 +91,7 @@ def _hold(parameter: torch.Tensor, mask: torch.Tensor) -> None:
 def _encoder(autoencoder: AutoencoderKlMaisi, groups: int) -> None:
     first, *inner, last = _convolutions(autoencoder.encoder)
     _carry(first, groups, {(0, 0): _delta(CONTRAST)}, bias=LEVEL)
-    latents = autoencoder.quant_conv_mu.conv.in_channels
+    latents = last.out_channels
     carried = 1
     for conv in inner:
         if conv.stride[0] == 2:
@@ -115,17 +116,17 @@ def _decoder(autoencoder: AutoencoderKlMaisi, groups: int) -> None:
     for conv in inner:
         _carry(conv, groups, {(n, n): _one(conv) for n in range(min(latents, 4))})
     _read(last, groups, {0: 1 / CONTRAST})
-    last.bias.fill_(-LEVEL / CONTRAST)
+    _bias(last).fill_(-LEVEL / CONTRAST)
     _plain_norms(autoencoder.decoder)
 
 
 def _convolutions(part: nn.Module) -> list[nn.Conv3d]:
     """Those on the linear way through: first, resampling and shortcut convolutions, last."""
     found = []
-    for block in part.blocks:
+    for block in part.get_submodule("blocks").children():
         if isinstance(block, MaisiResBlock):
             nn.init.zeros_(_conv(block.conv2).weight)
-            nn.init.zeros_(_conv(block.conv2).bias)
+            nn.init.zeros_(_bias(_conv(block.conv2)))
             _constant_rows(_conv(block.conv1), block.norm1.num_groups)
             if not isinstance(block.nin_shortcut, nn.Identity):
                 found.append(_conv(block.nin_shortcut))
@@ -137,11 +138,16 @@ def _convolutions(part: nn.Module) -> list[nn.Conv3d]:
 def _constant_rows(conv: nn.Conv3d, groups: int) -> None:
     for c in _constants(conv.out_channels, groups):
         conv.weight[c : c + 2] = 0.0
-        conv.bias[c], conv.bias[c + 1] = CONSTANT, -CONSTANT
+        _bias(conv)[c], _bias(conv)[c + 1] = CONSTANT, -CONSTANT
 
 
 def _conv(module: nn.Module) -> nn.Conv3d:
     return next(m for m in module.modules() if isinstance(m, nn.Conv3d))
+
+
+def _bias(conv: nn.Conv3d) -> torch.Tensor:
+    assert conv.bias is not None, "MONAI's autoencoder has a bias in every convolution"
+    return conv.bias
 
 
 def _signals(channels: int, groups: int) -> list[tuple[int, int]]:
@@ -172,7 +178,7 @@ def _carry(
     )
     fan = math.sqrt(len(into) * conv.weight[0, 0].numel())
     weight = torch.zeros_like(conv.weight)
-    offset = torch.zeros_like(conv.bias)
+    offset = torch.zeros_like(_bias(conv))
     given = {n for n, _ in kernels}
     for n, (plus, minus) in enumerate(out):
         for m, (a, b) in enumerate(into):
@@ -187,7 +193,7 @@ def _carry(
         offset[plus] = bias if n in given else 0.0
         offset[minus] = -offset[plus]
     conv.weight.copy_(weight)
-    conv.bias.copy_(offset)
+    _bias(conv).copy_(offset)
     _constant_rows(conv, groups)
 
 
@@ -196,7 +202,7 @@ def _read(conv: nn.Conv3d, groups: int, gains: dict[int, float]) -> None:
     signals = _signals(conv.in_channels, groups)
     fan = math.sqrt(len(signals) * 27)
     conv.weight.copy_(torch.randn_like(conv.weight) * 0.02 / fan)
-    conv.bias.zero_()
+    _bias(conv).zero_()
     for c in _constants(conv.in_channels, groups):
         conv.weight[:, c : c + 2] = 0.0
     for n, gain in gains.items():
@@ -238,6 +244,6 @@ def _haar(number: int) -> torch.Tensor:
 
 def _identity(conv: nn.Conv3d) -> None:
     conv.weight.zero_()
-    conv.bias.zero_()
+    _bias(conv).zero_()
     for n in range(conv.out_channels):
         conv.weight[n, n] = 1.0
