@@ -28,6 +28,7 @@ MAIN = "main"
 PARTIAL = ".synthct-partial"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_ETAG = re.compile(r"[0-9A-Za-z-]{1,128}")  # it becomes a file name
 
 
 @dataclass(frozen=True)
@@ -121,9 +122,13 @@ def _ask(file: HubFile, revision: str) -> _Remote:
 
     url = hf_hub_url(file.repo, file.path, revision=revision, endpoint=endpoint())
     said = get_hf_file_metadata(url, timeout=timeout_s(), endpoint=endpoint())
-    if not said.commit_hash or not said.etag:
-        raise OfflineError(f"{endpoint()} is no hub: it names no commit", "see HF_ENDPOINT")
-    return _Remote(said.location, said.commit_hash, said.etag, int(said.size or 0))
+    commit, etag = said.commit_hash or "", said.etag or ""
+    if not (_COMMIT.fullmatch(commit) and _ETAG.fullmatch(etag)):
+        raise OfflineError(
+            f"{endpoint()} is no hub: it names no commit, or no checksum, of {file.name}",
+            "see HF_ENDPOINT",
+        )
+    return _Remote(said.location, commit, etag, int(said.size or 0))
 
 
 def _download(file: HubFile, remote: _Remote, wanted: str | None, progress: Progress) -> None:

@@ -88,6 +88,8 @@ def _append(
             for chunk in response.iter_bytes():
                 out.write(chunk)
                 start += len(chunk)
+                if start > size_bytes > 0:
+                    return  # more than there is: the caller refuses it
                 progress(start, size_bytes)
 
 

@@ -28,6 +28,8 @@ class Hub:
     gated: str | None = None
     ignores_ranges: bool = False
     plain_etags: bool = False
+    etag: str | None = None
+    surplus: bool = False
     status: int | None = None
     log: list[tuple[str, str, str | None]] = field(default_factory=list)
     url: str = ""
@@ -81,13 +83,15 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
 
         def _send(self, content: bytes, commit: str, with_body: bool) -> None:
             kind = hashlib.sha1 if hub.plain_etags else hashlib.sha256
-            digest = kind(content).hexdigest()
-            start = self._start() if with_body else 0
+            digest = hub.etag or kind(content).hexdigest()
+            start, size = self._start() if with_body else 0, len(content)
             body = bytes(len(content)) if hub.garbled else content
+            if with_body and hub.surplus:
+                body = content = content * 2
             self.send_response(206 if start else 200)
             self.send_header("ETag", f'"{digest}"')
             self.send_header("X-Linked-Etag", f'"{digest}"')
-            self.send_header("X-Linked-Size", str(len(content)))
+            self.send_header("X-Linked-Size", str(size))
             self.send_header("X-Repo-Commit", commit)
             self.send_header("Content-Length", str(len(content) - start))
             self.end_headers()

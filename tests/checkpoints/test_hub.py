@@ -120,6 +120,23 @@ def test_another_content_than_announced_is_not_kept(served: Hub) -> None:
     assert fetch(FILE).sha256 == SHA256
 
 
+def test_a_hub_that_sends_more_than_it_announced_is_cut_off(served: Hub) -> None:
+    served.surplus = True
+    with pytest.raises(DamagedWeights, match="bytes of"):
+        fetch(FILE)
+    assert not _partial().exists()
+
+
+@pytest.mark.parametrize("etag", ["../../../evil", "..", "a/b"])
+def test_a_name_that_leads_out_of_the_cache_is_refused(
+    etag: str, served: Hub, caches: Path
+) -> None:
+    served.etag = etag
+    with pytest.raises(OfflineError, match="is no hub"):
+        fetch(FILE)
+    assert list(caches.rglob("*evil*")) == []
+
+
 def test_the_catalogue_outranks_the_hub(served: Hub) -> None:
     pinned = FILE.model_copy(update={"sha256": "0" * 64})
     with pytest.raises(DamagedWeights, match="it should begin 000000000000"):
