@@ -17,7 +17,7 @@ from torch import Tensor
 
 from synthct.errors import MemoryBudgetError
 from synthct.tensors import FeatureMap, Slab
-from synthct.tiling import budget
+from synthct.tiling import budget, cuts
 from synthct.tiling.budget import Plan
 from synthct.tiling.cuts import Cut
 from synthct.tiling.heap import Tidy, is_out_of_memory, release
@@ -40,6 +40,7 @@ from synthct.tiling.streams import (
     Windowed,
     planes,
 )
+from synthct.tiling.team import Alone, Team
 
 Progress: TypeAlias = Callable[[int, int], None]  # (done, total), in units of work
 Planner: TypeAlias = Callable[[Schedule, int], Plan]  # (schedule, bytes of an element) -> plan
@@ -58,6 +59,7 @@ def run(
     sink: Sink | None = None,
     spill_folder: Path | None = None,
     progress: Progress | None = None,
+    team: Team = Alone(),  # noqa: B008
     halo_limit: int | None = None,
 ) -> FeatureMap | None:
     """The output of `layers` on `source`, as if run at once, in the memory of a few slabs and maps.
@@ -73,6 +75,8 @@ def run(
             plane 0.
         spill_folder: where a plan's spill file lies; the system's temporary folder by default.
         progress: called after every slab.
+        team: `Workers` where several processes share the planes; each then gets the whole result.
+            A sink gets the planes of its own process only.
         halo_limit: for tests only: fewer halo planes than exactness needs.
 
     Raises:
@@ -87,9 +91,11 @@ def run(
     plan = planner(schedule(ready, turned.shape[1], size), dtype.itemsize)
     out = None if sink else _result(plan, turned, axis, dtype, out_device)
     gather = _into(out, axis) if sink is None else _facing(sink, axis)
-    job = _Job(turned, dtype, gather, spill_folder, progress, halo_limit)
+    job = _Job(turned, dtype, gather, spill_folder, progress, team, halo_limit)
     with torch.autocast(source.device.type, enabled=False):
         _run_in_what_there_is(plan, job)
+    if out is not None:
+        team.collect(out)
     return out
 
 
@@ -99,7 +105,7 @@ def _result(
     i, j, k = torch.empty(plan.schedule.out_size, device="meta").transpose(0, axis).shape
     kind = dtype if dtype == torch.float64 else torch.float32
     shape = (source.shape[0], plan.schedule.out_channels, i, j, k)
-    return torch.empty(shape, dtype=kind, device=device)
+    return torch.zeros(shape, dtype=kind, device=device)
 
 
 def _into(out: Tensor | None, axis: int) -> Sink:
@@ -135,7 +141,8 @@ def _fits(plan: Plan, job: _Job) -> bool:
     meter = _Meter(plan, job.source.shape[0], job.progress)
     try:
         for sample in range(job.source.shape[0]):
-            with Stores(plan, job.dtype, job.source.device, job.spill_folder) as stores:
+            folder, held = job.spill_folder, job.team.held
+            with Stores(plan, job.dtype, job.source.device, folder, held) as stores:
                 _Sweeper(plan, job, sample, stores, meter).run()
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
@@ -153,6 +160,7 @@ class _Job:
     write: Sink
     spill_folder: Path | None
     progress: Progress | None
+    team: Team
     halo_limit: int | None
 
 
@@ -165,7 +173,7 @@ class _Meter:
             multiply_adds(net, step.first, step.end) + step.size_out[1] * step.size_out[2]
             for step in plan.schedule.steps
         ]
-        extents = [cuts[-1][1] for cuts in plan.cuts]
+        extents = [own[-1][1] for own in plan.cuts]
         self._costs = [1 + w // planes for w, planes in zip(work, extents, strict=True)]
         self._total = samples * sum(c * n for c, n in zip(self._costs, extents, strict=True))
         self._done, self._progress = 0, progress
@@ -191,6 +199,7 @@ class _Sweeper:
         self._tidy = Tidy(self.job.source.device.type, self.plan.peak_bytes)
         for index, step in enumerate(self.plan.schedule.steps):
             self.stores.open(index)
+            self.job.team.exchange(self.plan.schedule, step, self.stores)
             if step.passes and step.passes[0].whole is not None:
                 self._at_once(index, step)
             else:
@@ -200,9 +209,9 @@ class _Sweeper:
     def _at_once(self, index: int, step: Step) -> None:
         whole, device = step.passes[0].whole, self.job.source.device
         assert whole is not None and step.target is not None
-        every = 0, step.size_out[0]
         result = whole.function(self._region(step.source).to(device))
-        self._write(step.target, every, result)
+        own = self.job.team.own(step.size_out[0])
+        self._write(step.target, own, planes(result, own))
         if step.gather:
             self.moments[step.end] = _moments_of(result)
         self.meter.advance(index, step.size_out[0])
@@ -212,7 +221,7 @@ class _Sweeper:
         stream, beside = self._stream(step, thickest)
         gathered = Moments()
         work_bytes = self.plan.itemsize * budget.step_elements(self.plan.schedule, step, thickest)
-        for cut in self.plan.cuts[index]:
+        for cut in self._own_cuts(step, thickest):
             self._emit(step, cut, stream.take(cut), gathered if step.gather else None)
             if beside is not None and step.beside is not None:
                 for part, skip in beside.pieces(cut):
@@ -220,7 +229,15 @@ class _Sweeper:
             self.meter.advance(index, cut[1] - cut[0])
             self._tidy.after(work_bytes)
         if step.gather:
-            self.moments[step.end] = gathered
+            channels = self.plan.schedule.network.maps[step.end][0]
+            self.moments[step.end] = self.job.team.merged(gathered, channels)
+
+    def _own_cuts(self, step: Step, thickness: int) -> list[Cut]:
+        first, stop = self.job.team.own(step.size_out[0])
+        if first == stop:
+            return []
+        inside = cuts.at_most(stop - first, thickness)
+        return [(first + a, first + b) for a, b in inside]
 
     def _emit(self, step: Step, cut: Cut, slab: Slab, gathered: Moments | None) -> None:
         """Write and measure a finished slab, a few planes at a time."""
@@ -235,7 +252,9 @@ class _Sweeper:
         if slot.buffer == OUTPUT:
             self.job.write(self.sample, cut, slab)
         else:
-            planes(self.stores.region(slot), cut).copy_(slab, non_blocking=True)
+            first = self.stores.first(slot)
+            place = planes(self.stores.region(slot), (cut[0] - first, cut[1] - first))
+            place.copy_(slab, non_blocking=True)
 
     def _region(self, slot: Slot) -> Tensor:
         if slot.buffer == INPUT:
@@ -263,7 +282,8 @@ class _Sweeper:
         return stream, still_open
 
     def _reader(self, slot: Slot) -> Reader:
-        return Reader(self._region(slot), self.job.source.device)
+        first = 0 if slot.buffer == INPUT else self.stores.first(slot)
+        return Reader(self._region(slot), self.job.source.device, first)
 
     def _chained(
         self, stream: Stream, step: Step, chain: tuple[Layer, ...], own: list[Stage]

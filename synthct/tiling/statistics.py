@@ -65,6 +65,26 @@ class Moments:
         spread = (counts * (means - mean).square()).sum(0)
         return int(voxels), mean, squares.sum(0) + spread
 
+    def packed(self, channels: int) -> Tensor:
+        """Voxels, means and squared deviations in one (1 + 2 c,) float64 tensor, to be sent."""
+        if not self._counts:
+            return torch.zeros(1 + 2 * channels, dtype=torch.float64)
+        voxels, mean, squares = self.per_channel()
+        return torch.cat([mean.new_tensor([voxels]), mean, squares])
+
+    @classmethod
+    def unpacked(cls, parts: list[Tensor]) -> Moments:
+        """The statistics of several maps' parts together; see `packed`."""
+        together = cls()
+        for part in parts:
+            count, (mean, squares) = int(part[0]), part[1:].chunk(2)
+            if count > 0:
+                together._counts.append(count)
+                together._guesses.append(mean)
+                together._rests.append(torch.zeros_like(mean))
+                together._squares.append(squares)
+        return together
+
     def per_group(self, groups: int) -> tuple[PerChannel, PerChannel]:
         """Mean and biased variance of each group, repeated for its channels, float64 on the CPU."""
         voxels, means, squares = self.per_channel()

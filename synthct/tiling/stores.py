@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+from collections.abc import Callable
 from math import prod
 from pathlib import Path
 from types import TracebackType
@@ -13,8 +14,9 @@ import torch
 from torch import Tensor
 
 from synthct.tiling.budget import Plan
+from synthct.tiling.cuts import Cut
 from synthct.tiling.kernels import memory_format
-from synthct.tiling.schedule import Buffer, Slot
+from synthct.tiling.schedule import Buffer, Schedule, Slot
 
 
 class Stores:
@@ -26,10 +28,15 @@ class Stores:
     """
 
     def __init__(
-        self, plan: Plan, dtype: torch.dtype, device: torch.device, folder: Path | None
+        self,
+        plan: Plan,
+        dtype: torch.dtype,
+        device: torch.device,
+        folder: Path | None,
+        held: Callable[[Schedule, int], Cut],
     ) -> None:
         self._plan, self._dtype, self._device = plan, dtype, device
-        self._folder = folder
+        self._folder, self._held = folder, held
         self._buffers: dict[int, Tensor] = {}
 
     def __enter__(self) -> Stores:
@@ -60,13 +67,19 @@ class Stores:
         first = buffer.shape[1] - slot.channels if slot.high else 0
         return buffer.narrow(1, first, slot.channels)
 
+    def first(self, slot: Slot) -> int:
+        """The map's plane that is the region's first."""
+        return self._held(self._plan.schedule, slot.buffer)[0]
+
     def _made(self, number: int, buffer: Buffer) -> Tensor:
-        shape = (1, buffer.channels, *buffer.size)
+        first, stop = self._held(self._plan.schedule, number)
+        i, j, k = stop - first, *buffer.size[1:]
+        shape = (1, buffer.channels, i, j, k)
         if number not in self._plan.spilled:
             layout = memory_format(self._device, buffer.widest, self._dtype)
             return torch.empty(shape, dtype=self._dtype, device=self._device, memory_format=layout)
         flat = self._on_host(prod(shape)) if self._plan.spills_to_host else self._file(prod(shape))
-        i, j, k = buffer.size  # planes one after the other, so that a slab is one run of bytes
+        # Planes one after the other, so that a slab is one run of bytes.
         return flat.view(i, j, k, buffer.channels).permute(3, 0, 1, 2)[None]
 
     def _on_host(self, elements: int) -> Tensor:
