@@ -19,7 +19,7 @@ from synthct.checkpoints.entry import Entry
 from synthct.checkpoints.load import load_into
 from synthct.checkpoints.naming import MisfitWeights
 from synthct.cli.main import main
-from synthct.errors import MissingWeights, UnsafeWeights, UsageError, WeightsError
+from synthct.errors import DamagedWeights, MissingWeights, UnsafeWeights, UsageError, WeightsError
 from synthct.models.load import load_generator
 from synthct.models.maisi import spec
 from synthct.models.networks import networks_of
@@ -279,16 +279,19 @@ def test_the_files_of_another_model_are_told_apart(tmp_path: Path) -> None:
         import_weights(folder, "small-rflow")
 
 
-@pytest.mark.parametrize("content", ["empty", "text", "absent"])
+@pytest.mark.parametrize("name", ["small-rflow", "mine"])
+@pytest.mark.parametrize("content", ["empty", "text", "absent", "another network"])
 def test_an_empty_or_wrong_folder_is_exit_6(
-    content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    content: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "folder"
     if content != "absent":
         folder.mkdir()
     if content == "text":
         (folder / "readme.txt").write_text("weights")
-    assert main(["weights", "import", str(folder), "--as", "small-rflow"]) == 6
+    if content == "another network":
+        torch.save({"layer.weight": torch.zeros(3)}, folder / "model.pt")
+    assert main(["weights", "import", str(folder), "--as", name]) == 6
     assert len(capsys.readouterr().err.strip().splitlines()) <= 3
 
 
@@ -299,6 +302,41 @@ def test_a_folder_that_lacks_a_file_names_it(tmp_path: Path) -> None:
     with pytest.raises(MissingWeights, match="controlnet") as caught:
         import_weights(folder, "mine", model=entry.name)
     assert entry.hub["controlnet"].name in caught.value.hint
+
+
+def test_a_renamed_file_with_a_wrong_key_says_which(tmp_path: Path) -> None:
+    entry = catalogue.entry("small-rflow")
+    folder = write_published(tmp_path / "models", entry, random_networks(entry))
+    content = torch.load(folder / entry.hub["unet"].name, weights_only=False)
+    state = content["unet_state_dict"]
+    state["conv_in.wait"] = state.pop("conv_in.conv.weight")
+    torch.save(content, folder / "my_unet.pt")
+    (folder / entry.hub["unet"].name).unlink()
+    with pytest.raises(
+        MisfitWeights, match=r"my_unet\.pt .* missing: conv_in\.conv\.weight"
+    ) as caught:
+        import_weights(folder, "mine", model=entry.name)
+    assert caught.value.mismatches["unet: unexpected"] == ["conv_in.wait"]
+
+
+def test_a_unet_without_its_scale_is_refused(tmp_path: Path) -> None:
+    entry = catalogue.entry("small-rflow")
+    built = random_networks(entry)
+    folder = write_published(tmp_path / "models", entry, built)
+    torch.save(built["unet"].state_dict(), folder / entry.hub["unet"].name)
+    with pytest.raises(DamagedWeights, match="states no scale_factor"):
+        import_weights(folder, "mine", model=entry.name)
+
+
+def test_a_noncommercial_licence_holds_for_files_at_hand_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = catalogue.entry("small-rflow").model_copy(update={"noncommercial": True})
+    monkeypatch.setattr(catalogue, "entries", lambda: {own.name: own})
+    folder = write_published(tmp_path / "models", own, random_networks(own))
+    command = ["weights", "import", str(folder), "--as", own.name]
+    assert main(command) == 6
+    assert main([*command, "--accept-license"]) == 0
 
 
 class _Trap:
