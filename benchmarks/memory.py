@@ -47,10 +47,13 @@ class Outcome:
 
 
 def spec_named(name: str) -> MaisiSpec:
-    """A preset, or `middle`: the published rectified-flow layout at a quarter of its width."""
-    if name != "middle":
+    """A preset, or `middle`: the published rectified-flow layout at half its width or less.
+
+    `middle-mr` is the same without a ControlNet.
+    """
+    if name not in ("middle", "middle-mr"):
         return preset(name)
-    published = preset("ct-rflow")
+    published = preset("mr-rflow" if name == "middle-mr" else "ct-rflow")
     return replace(
         published,
         autoencoder=replace(published.autoencoder, num_channels=(32, 64, 64), norm_num_groups=16),
@@ -109,7 +112,7 @@ def run_here(
 def _sample(
     spec: MaisiSpec, size: tuple[int, int, int], precision: Precision, budget_bytes: int | None
 ) -> tuple[int, int]:
-    """The mask's embedding and two steps, as the generator does them."""
+    """The mask's embedding and a step, as the generator does them."""
     import numpy as np
     import torch
 
@@ -124,14 +127,15 @@ def _sample(
     torch.manual_seed(0)
     with Watch() as watch:
         unet = networks.build_unet(spec).eval()
-        controlnet = networks.build_controlnet(spec).eval()
+        controlnet = networks.build_controlnet(spec).eval() if spec.controlnet else None
         device = torch.device("cpu")
         model = MaisiGenerator(spec, None, unet, controlnet, 1.0, device)  # type: ignore[arg-type]
         how = Execution(sampling=precision, mask_tile=plan.tile)
         sampler: Any = "rflow"
-        sampling = Sampling(0, 0, steps=2, sampler=sampler, execution=how)
-        model.latent(size, labels, (1.0, 1.0, 1.0), sampling, ("chest",))
-    weights = 4 * (counts["unet"] + counts["controlnet"])
+        sampling = Sampling(0, 0, steps=1, sampler=sampler, execution=how)
+        seen = labels if spec.controlnet else None
+        model.latent(size, seen, (1.0, 1.0, 1.0), sampling, ("chest",))
+    weights = 4 * (counts["unet"] + counts.get("controlnet", 0))
     return weights + plan.peak, watch.growth
 
 
@@ -198,7 +202,7 @@ def parsed() -> argparse.Namespace:
     return parser.parse_args()
 
 
-SIZES = {"mini-ct": (192, 192, 128), "middle": (256, 256, 128)}
+SIZES = {"mini-ct": (128, 128, 128), "middle": (256, 256, 192)}
 
 
 def main() -> None:

@@ -286,16 +286,22 @@ def _decode_minimum(job: Job, precision: Precision) -> int:
 
 
 def _choose_decoding(job: Job, resident: int) -> Plan:
-    found: Plan | None = None
-    for precision in _decoding_options(job):
-        words = _decode_words(job, precision)
+    """The first type that fits; the least was checked before, but the disk may have filled since.
+
+    Raises:
+        MemoryBudgetError: none fits after all.
+    """
+    *preferred, last = _decoding_options(job)
+    for precision in preferred:
         with suppress(MemoryBudgetError):
-            found = plans.decode_plan(
-                job.spec.autoencoder, _latent(job), _allowed(job, resident), **words
-            )
-            break
-    assert found is not None, "the smallest budget was checked before"
-    return found
+            return _decoding(job, resident, precision)
+    return _decoding(job, resident, last)
+
+
+def _decoding(job: Job, resident: int, precision: Precision) -> Plan:
+    words = _decode_words(job, precision)
+    allowed = _allowed(job, resident)
+    return plans.decode_plan(job.spec.autoencoder, _latent(job), allowed, **words)
 
 
 def _decoding_stage(job: Job, resident: int, plan: Plan) -> StagePlan:
