@@ -49,11 +49,17 @@ class Hub:
         self.commit, self.files = LATER_COMMIT, files
 
     def start(self) -> ThreadingHTTPServer:
-        server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        server.daemon_threads = True
+        server = _Quiet(("127.0.0.1", 0), _handler(self))
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         self.url = f"http://127.0.0.1:{server.server_address[1]}"
         return server
+
+
+class _Quiet(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """A client that hangs up is part of the tests."""
 
 
 def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
