@@ -150,7 +150,9 @@ class LatentTask:
         noise = torch.randn_like(latent)
         noisy = flow.add_noise(latent, noise, time)
         blind = self.controlnet is None or bool(torch.rand(()) < self.blind_share)
-        with autocast(self.bfloat16, latent.device):
+        levels = len(self.spec.unet.num_channels)
+        half = self.bfloat16 and not meets_two_planes(latent.shape[2], levels)
+        with autocast(half, latent.device):
             predicted = self._predict(noisy, time * 1000, batch, blind)
         error = (predicted.float() - velocity(latent, noise)).square()
         loss = (error * batch.weight).mean() / batch.weight.mean().clamp_min(1e-3)
@@ -218,12 +220,21 @@ class LatentTask:
         return np.where(np.isin(labels, gone), np.uint8(BODY), labels)
 
 
+def meets_two_planes(planes: int, levels: int) -> bool:
+    """Whether some level's map is 2 voxels long along i, where bfloat16 is wrong on CPUs.
+
+    There torch 2.13's weight gradient of a 3x3x3 convolution is off by as much as itself, or
+    infinite, whatever the other sides (measured against float32 on a CPU with AMX).
+    """
+    return any(-(-planes // 2**level) == 2 for level in range(levels))
+
+
 def _copies_saved() -> torch.autograd.graph.saved_tensors_hooks:
     """Let backward see what forward saw.
 
     MONAI's U-Net adds the ControlNet's residuals in place, to maps that its backward needs.
-    torch's `allow_mutation_on_saved_tensors` is meant for this; under it up to 6 % of our steps
-    had gradients beyond 1e19, and one a map of a wrong shape. Under copies none has.
+    torch's `allow_mutation_on_saved_tensors` is meant for this, but under it one step in 1,200
+    ended with a map of a wrong shape.
     """
     return torch.autograd.graph.saved_tensors_hooks(
         lambda saved: saved.detach() if saved.is_leaf else saved.clone(), lambda kept: kept
