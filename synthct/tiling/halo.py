@@ -21,7 +21,7 @@ from synthct.tiling import budget, cuts
 from synthct.tiling.budget import Plan
 from synthct.tiling.cuts import Cut
 from synthct.tiling.heap import Tidy, is_out_of_memory, release
-from synthct.tiling.kernels import apply
+from synthct.tiling.kernels import apply, full_precision
 from synthct.tiling.layers import Conv, GroupNorm, Layer, Pointwise
 from synthct.tiling.modules import prepare
 from synthct.tiling.pipeline import Stage, multiply_adds, stages
@@ -92,7 +92,7 @@ def run(
     out = None if sink else _result(plan, turned, axis, dtype, out_device)
     gather = _into(out, axis) if sink is None else _facing(sink, axis)
     job = _Job(turned, dtype, gather, spill_folder, progress, team, halo_limit)
-    with torch.autocast(source.device.type, enabled=False):
+    with torch.autocast(source.device.type, enabled=False), full_precision():
         _run_in_what_there_is(plan, job)
     if out is not None:
         team.collect(out)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -12,7 +15,7 @@ from synthct.tiling.layers import Conv, Layer, Pointwise, TransposedConv, Triple
 
 # Convolutions to so few channels waste a vector unit; on a CPU a matrix product is about 5 times
 # faster.
-_FEW_CHANNELS = 2
+FEW_CHANNELS = 2
 
 # oneDNN sums all products of an output voxel in one float32 chain when channels come last. From
 # this length on that costs two to three times the rounding error of its blocked kernels, and
@@ -34,6 +37,17 @@ def apply(layer: Layer, slab: Slab, have: Cut, want: Cut) -> Slab:
         return _upsample(layer, slab, have, want)
     assert isinstance(layer, Pointwise)
     return layer.function(slab)
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """float32 means float32: no TF32 in the convolutions of a GPU, which would cost 1e-3."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def memory_format(device: torch.device, channels: int, dtype: torch.dtype) -> torch.memory_format:
@@ -94,7 +108,7 @@ def _prefers_onednn(slab: Slab) -> bool:
 def _few_outputs(layer: Conv, slab: Slab) -> bool:
     plain = layer.stride == layer.dilation == (1, 1, 1) and layer.groups == 1
     exact = slab.dtype in (torch.float32, torch.float64)
-    narrow = layer.channels <= _FEW_CHANNELS and slab.shape[1] >= 8 * layer.channels
+    narrow = layer.channels <= FEW_CHANNELS and slab.shape[1] >= 8 * layer.channels
     return plain and narrow and exact and slab.device.type == "cpu"
 
 

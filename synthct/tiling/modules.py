@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from synthct.tiling.kernels import FEW_CHANNELS
 from synthct.tiling.layers import (
     Conv,
     GroupNorm,
@@ -16,6 +17,8 @@ from synthct.tiling.layers import (
     UnknownLayer,
     Whole,
 )
+
+_HALF = 2  # bytes of an element
 
 
 def silu() -> Pointwise:
@@ -91,9 +94,13 @@ def _turn(values: Triple, axis: int) -> Triple:
 def prepare(layer: Layer, axis: int, dtype: torch.dtype) -> Layer:
     """The same layer for a map whose axes 0 and `axis` are swapped, its kernels in `dtype`.
 
-    Group norm keeps its own precision: its affine map is applied to float32 statistics.
+    Group norm keeps its own precision: its affine map is applied to float32 statistics. So do
+    convolutions to very few channels: they cost next to nothing, and their result is not stored in
+    half precision.
     """
     if isinstance(layer, Conv):
+        if layer.channels <= FEW_CHANNELS and dtype.itemsize == _HALF:
+            dtype = torch.float32
         return Conv(
             layer.weight.to(dtype).transpose(2, 2 + axis).contiguous(),
             None if layer.bias is None else layer.bias.to(dtype),

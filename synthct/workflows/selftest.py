@@ -7,8 +7,6 @@ a float64 run than 2.5 times MONAI's own distance), bfloat16 storage to 0.012.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -23,6 +21,7 @@ from synthct.models.maisi.tiled import planner, smallest
 from synthct.models.maisi.translation import decoder_layers, encoder_layers
 from synthct.tiling.budget import Room
 from synthct.tiling.halo import run
+from synthct.tiling.kernels import full_precision
 from synthct.workflows.progress import Progress, SilentProgress
 
 EXACT, CLOSE = 3e-6, 0.012
@@ -122,7 +121,7 @@ def selftest_decode(
     place = pick_device(device)
     twins = {name: _network(spec) for name, spec in _SPECS.items()}
     cases: list[Case] = []
-    with _full_precision(), (progress or SilentProgress()).stage("comparing", len(TASKS)) as tick:
+    with full_precision(), (progress or SilentProgress()).stage("comparing", len(TASKS)) as tick:
         for task in TASKS:
             cases.append(_case(task, twins[task.network].to(place), place, dtype, halo_limit))
             tick()
@@ -202,14 +201,3 @@ def _network(spec: AutoencoderSpec) -> AutoencoderKlMaisi:
                 nn.init.normal_(module.weight, 1.0, 0.1)
                 nn.init.normal_(module.bias, 0.0, 0.1)
     return network
-
-
-@contextmanager
-def _full_precision() -> Iterator[None]:
-    """float32 means float32: no TF32 in MONAI's convolutions either."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = before
