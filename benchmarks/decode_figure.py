@@ -24,7 +24,7 @@ LEFT, STEP, TOP, BAR, ROW = 150, 40, 40, 110, 9
 def plans() -> list[tuple[str, Plan]]:
     spec = preset("ct-rflow").autoencoder
     found = [decode_plan(spec, LATENT, None)]
-    found += [decode_plan(spec, LATENT, int(share * MAP_BYTES)) for share in (0.75, 0.26)]
+    found += [decode_plan(spec, LATENT, int(share * MAP_BYTES)) for share in (0.75, 0.25)]
     return [
         (f"{plan.peak_bytes / MAP_BYTES:.2f} maps, {plan.work:.1f}× work", plan) for plan in found
     ]

@@ -37,6 +37,7 @@ class Room:
     host_bytes: int = 0  # for spilled maps, where the device has a memory of its own
     file_bytes: int = 0  # for spilled maps, in a memory-mapped file
     streamed: bool = False  # the result does not stay in memory
+    copies_weights: bool = True  # for another precision or axis; False: they are used as they are
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +102,8 @@ class Plan:
     @property
     def peak_bytes(self) -> int:
         """Most that is allocated on the device at once, beside weights and source."""
-        fixed = _OVERHEAD_BYTES + self.itemsize * _weights(self.schedule)
+        copied = _weights(self.schedule) if self.room.copies_weights else 0
+        fixed = _OVERHEAD_BYTES + self.itemsize * copied
         if self.room.device == "cpu" and not self.room.streamed:
             fixed += self.result_bytes
         return fixed + max(self.step_bytes(n) for n in range(len(self.cuts)))

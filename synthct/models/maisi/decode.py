@@ -92,11 +92,15 @@ def decode(
         UsageError: two ways of cutting at once, an axis other than 0, 1, 2, or a plan for something
             else.
     """
-    room = Room(streamed=sink is not None, device=device_of(autoencoder).type)
-    chosen = planner(slabs=slabs, slab_planes=slab_planes, budget=budget, plan=plan, room=room)
     axis = checked_axis(latent, axis if plan is None else plan.axis)
     if dtype is None:
         dtype = torch.float32 if plan is None else getattr(torch, plan.dtype)
+    room = Room(
+        device=device_of(autoencoder).type,
+        streamed=sink is not None,
+        copies_weights=dtype != torch.float32 or axis != 0,
+    )
+    chosen = planner(slabs=slabs, slab_planes=slab_planes, budget=budget, plan=plan, room=room)
     return run(
         decoder_layers(autoencoder),
         latent.to(device_of(autoencoder)),

@@ -42,7 +42,8 @@ def decode_plan(
     Raises:
         MemoryBudgetError: the budget is too small; `minimum` says what works.
     """
-    room = Room(budget_bytes, device, host_bytes or 0, spill_bytes or 0, streamed)
+    copied = copies_weights(dtype, axis, latent)
+    room = Room(budget_bytes, device, host_bytes or 0, spill_bytes or 0, streamed, copied)
     return _plan(decoder_outline(spec), spec.latent_channels, latent, room, dtype, axis)
 
 
@@ -58,7 +59,8 @@ def decode_minimum(
     axis: int | None = None,
 ) -> int:
     """Bytes of the smallest budget that `decode_plan` accepts, with the same words."""
-    room = Room(None, device, host_bytes or 0, spill_bytes or 0, streamed)
+    copied = copies_weights(dtype, axis, latent)
+    room = Room(None, device, host_bytes or 0, spill_bytes or 0, streamed, copied)
     todo = _schedule(decoder_outline(spec), spec.latent_channels, latent, axis)
     return budget.minimum(todo, _ITEMSIZE[dtype], room)
 
@@ -73,12 +75,17 @@ def encode_plan(
     axis: int | None = None,
 ) -> Plan:
     """How an image is encoded; arguments and errors as for `decode_plan`."""
-    room = Room(budget_bytes, device)
+    room = Room(budget_bytes, device, copies_weights=copies_weights(dtype, axis, image))
     return _plan(encoder_outline(spec), 1, image, room, dtype, axis)
 
 
 def longest_axis(size: tuple[int, ...]) -> int:
     return size.index(max(size))
+
+
+def copies_weights(dtype: str, axis: int | None, size: tuple[int, ...]) -> bool:
+    """Whether kernels must be turned or rounded, or serve as they are."""
+    return dtype != "float32" or (longest_axis(size) if axis is None else axis) != 0
 
 
 def _plan(
