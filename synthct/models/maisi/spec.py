@@ -101,7 +101,7 @@ PRESETS: dict[str, MaisiSpec] = {
             regions=True,
             num_class_embeds=None,
         ),
-        embedding_channels=(16, 32),
+        embedding_channels=(32, 48),
         sampler="rflow",
         base_numel=32**3,
         condition_scale=1.0,
