@@ -12,6 +12,7 @@ from synthct.cli.words import (
     BodyChoice,
     BodyMaskOption,
     BodyOption,
+    ContrastOption,
     CtOption,
     DeviceOption,
     ForceOption,
@@ -21,8 +22,10 @@ from synthct.cli.words import (
     MaskOption,
     MaxMemoryOption,
     ModelOption,
+    PlaneOption,
     RegionOption,
     SizeOption,
+    SkullStrippedOption,
     SpacingOption,
     UnknownIds,
     UnknownOption,
@@ -41,6 +44,9 @@ class CaseOptions:
     grid: GridOption = GridChoice.asked
     region: RegionOption = None
     size: SizeOption = None
+    contrast: ContrastOption = None
+    skull_stripped: SkullStrippedOption = False
+    plane: PlaneOption = None
     labels: LabelsOption = "auto"
     unknown: UnknownOption = UnknownIds.error
     body: BodyOption = BodyChoice.auto
@@ -61,6 +67,9 @@ class CaseOptions:
             "grid": self.grid.value,
             "region": tuple(name.value for name in self.region or ()),
             "size": self.size,
+            "contrast": self.contrast,
+            "skull_stripped": self.skull_stripped,
+            "plane": None if self.plane is None else self.plane.value,
             "labels": self.labels,
             "unknown": self.unknown.value,
             "body": self.body.value,

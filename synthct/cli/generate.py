@@ -16,8 +16,12 @@ from synthct.cli.words import OverwriteOption
 
 class SamplerChoice(str, Enum):
     rflow = "rflow"
+    heun = "heun"
+    midpoint = "midpoint"
+    adams = "adams"
     ddpm = "ddpm"
     ddim = "ddim"
+    dpm = "dpm++"
 
 
 class TimeSteps(str, Enum):
@@ -52,15 +56,36 @@ def generate(
         int | None, typer.Option("--steps", min=1, help="Sampling steps; default: the model's.")
     ] = None,
     sampler: Annotated[
-        SamplerChoice | None, typer.Option("--sampler", help="Default: the model's.")
+        SamplerChoice | None,
+        typer.Option(
+            "--sampler",
+            help="Default: the model's. Fewer steps: heun, midpoint (two predictions a step) and "
+            "adams (one) for rectified flow; ddim and dpm++ for DDPM.",
+        ),
     ] = None,
     time_steps: Annotated[
         TimeSteps,
         typer.Option("--time-steps", help="Exact, or truncated as in the reference (parity)."),
     ] = TimeSteps.exact,
     guidance: Annotated[
-        float | None, typer.Option("--guidance", min=0.0, help="Scale; default: the model's.")
+        float | None,
+        typer.Option(
+            "--guidance",
+            min=0.0,
+            help="Scale of what the model's own is for (lesions for CT, contrast for MR).",
+        ),
     ] = None,
+    tumor_guidance: Annotated[
+        float | None,
+        typer.Option("--tumor-guidance", min=0.0, help="Push the mask's lesions; 0 and 1: off."),
+    ] = None,
+    modality_guidance: Annotated[
+        float | None,
+        typer.Option("--modality-guidance", min=0.0, help="Push the contrast; 0 and 1: off."),
+    ] = None,
+    compile_network: Annotated[
+        bool, typer.Option("--compile", help="Let torch.compile fuse the network (minutes, once).")
+    ] = False,
     norms: Annotated[
         Path | None, typer.Option("--norms", metavar="FILE", help="QC ranges from `qc fit`.")
     ] = None,
@@ -96,6 +121,9 @@ def generate(
         "sampler": None if sampler is None else sampler.value,
         "time_steps": time_steps.value,
         "guidance": guidance,
+        "tumor_guidance": tumor_guidance,
+        "modality_guidance": modality_guidance,
+        "compile": compile_network,
         "label_out": label_out.value,
         "norms": norms,
         "overwrite": overwrite,

@@ -38,6 +38,17 @@ class RegionName(str, Enum):
     chest = "chest"
     abdomen = "abdomen"
     pelvis = "pelvis"
+    brain = "brain"
+    breast = "breast"
+    prostate = "prostate"
+
+
+class PlaneName(str, Enum):
+    """Of acquisition."""
+
+    axial = "axial"
+    sagittal = "sagittal"
+    coronal = "coronal"
 
 
 LabelsOption = Annotated[
@@ -77,16 +88,35 @@ SpacingOption = Annotated[
     typer.Option(
         "--spacing",
         metavar="I J K",
-        help="Voxel size in mm along the mask's own axes; default: the mask's.",
+        help="Voxel size in mm along the mask's own axes; default: the mask's, or as published.",
     ),
 ]
 SizeOption = Annotated[
     tuple[int, int, int] | None,
-    typer.Option("--size", metavar="I J K", help="Voxels; only without a mask."),
+    typer.Option(
+        "--size", metavar="I J K", help="Voxels; only without a mask. Default: as published."
+    ),
+]
+ContrastOption = Annotated[
+    str | None,
+    typer.Option(
+        "--contrast", metavar="WORD", help="CT: none, enhanced. MR: t1, t2, flair, swi, mra."
+    ),
+]
+SkullStrippedOption = Annotated[
+    bool, typer.Option("--skull-stripped", help="A brain without its skull (maisi-mr-brain-rflow).")
+]
+PlaneOption = Annotated[
+    PlaneName | None,
+    typer.Option("--plane", help="Which published field of view; default: the first."),
 ]
 RegionOption = Annotated[
     list[RegionName] | None,
-    typer.Option("--region", metavar="WORD...", help="head, chest, abdomen, pelvis; one or more."),
+    typer.Option(
+        "--region",
+        metavar="WORD...",
+        help="head, chest, abdomen, pelvis (MR: brain, breast, abdomen, prostate); one or more.",
+    ),
 ]
 GridOption = Annotated[
     GridChoice,

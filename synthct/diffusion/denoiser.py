@@ -1,7 +1,8 @@
-"""The one protocol between samplers and networks."""
+"""The one protocol between samplers and networks, and guidance between several of them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -16,11 +17,40 @@ class Denoiser(Protocol):
 
 
 class Guided:
-    """Classifier-free guidance: unconditional + scale · (conditional − unconditional)."""
+    """Classifier-free guidance, one term for each thing that is told on top of what came before.
 
-    def __init__(self, conditional: Denoiser, unconditional: Denoiser, scale: float) -> None:
-        self.conditional, self.unconditional, self.scale = conditional, unconditional, scale
+    base + Σ scaleᵢ · (branchᵢ − branchᵢ₋₁), branch₀ = base (Ho & Salimans 2022; several conditions
+    as in Brooks et al. 2023, eq. 3). With one term it is the usual formula. Every branch given is
+    run, so leave out those that cancel (`worth_running`).
+    """
+
+    def __init__(self, base: Denoiser, *terms: tuple[float, Denoiser]) -> None:
+        self.base, self.terms = base, terms
 
     def __call__(self, latent: torch.Tensor, timestep: float) -> torch.Tensor:
-        without = self.unconditional(latent, timestep)
-        return without + self.scale * (self.conditional(latent, timestep) - without)
+        before = guided = self.base(latent, timestep)
+        for scale, branch in self.terms:
+            told = branch(latent, timestep)
+            guided = guided + scale * (told - before)
+            before = told
+        return guided
+
+
+def worth_running(scales: Sequence[tuple[str, float]]) -> list[tuple[float, frozenset[str]]]:
+    """Which conditions are strengthened together, and how much.
+
+    A scale of 0 (off) and of 1 (the plain conditional) strengthen nothing and cost nothing;
+    conditions of one scale share a branch: that is the reference's single key for both.
+
+    >>> worth_running([("modality", 10.0), ("lesions", 1.0)])
+    [(10.0, frozenset({'modality'}))]
+    """
+    groups: list[tuple[float, frozenset[str]]] = []
+    for name, scale in scales:
+        if scale in (0.0, 1.0):
+            continue
+        if groups and groups[-1][0] == scale:
+            groups[-1] = scale, groups[-1][1] | {name}
+        else:
+            groups.append((scale, frozenset({name})))
+    return groups

@@ -103,4 +103,5 @@ def _maisi(entry: Entry, weights: Path | None, device: torch.device) -> MaisiGen
         controlnet,
         scale_factor(read_metadata(unet, within=found.within("unet")), unet),
         device,
+        modality=entry.modality,
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-SamplerName = Literal["rflow", "ddpm", "ddim"]
+SamplerName = Literal["rflow", "heun", "midpoint", "adams", "ddpm", "ddim", "dpm++"]
 Precision = Literal["float32", "bfloat16"]
 
 BODY_MARGIN = 2
@@ -40,8 +40,17 @@ class Sampling:
     attempt: int
     steps: int
     sampler: SamplerName
-    guidance: float = 0.0
+    tumor_guidance: float = 0.0
+    """How much the lesions of the mask are pushed; 0 and 1: not at all."""
+    modality_guidance: float = 0.0
+    """The same of the modality class."""
+    modality_class: int | None = None
+    """The network's code of the modality and contrast; None: its own default."""
     reference_times: bool = False
     """The reference's truncated time steps instead of the exact ones (rectified flow)."""
+    whole: bool = False
+    """Sample the whole grid, not only the box of the body: for models of fixed sizes."""
+    compile: bool = False
+    """Let torch.compile fuse the U-Net's blocks before the first step."""
     execution: Execution | None = None
     """None: the model's own choice."""

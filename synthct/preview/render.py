@@ -67,7 +67,8 @@ def render_png(
     Args:
         volume: any orientation; shown in radiological convention, in the patient's proportions.
         labels: on the volume's grid, or None for a picture without contours.
-        window_hu: lower and upper HU of the first row and of the contours' row.
+        window_hu: lower and upper HU of the first row and of the contours' row. MR, which has no
+            unit, is shown in one window, of its own values.
         wide_hu: those of the second row.
         title: stands at the top.
         mark: stands beside the title, in a colour of its own; empty for a real scan.
@@ -79,10 +80,14 @@ def render_png(
     _check(volume, labels, window_hu, wide_hu)
     slices = three_slices(volume, labels)
     px_per_mm = picture_px / max(side for s in slices for side in s.extent_mm)
-    rows = [
-        _grey_row("Soft-tissue window", slices, window_hu, px_per_mm),
-        _grey_row("Wide window", slices, wide_hu, px_per_mm),
-    ]
+    if volume.modality == "CT":
+        rows = [
+            _grey_row("Soft-tissue window", slices, window_hu, px_per_mm),
+            _grey_row("Wide window", slices, wide_hu, px_per_mm),
+        ]
+    else:
+        window_hu = bright_window(volume)
+        rows = [_grey_row("Air to bright end", slices, window_hu, px_per_mm, unit="")]
     legend: list[LegendItem] = []
     if labels is not None:
         rows.append(_label_row(slices, window_hu, px_per_mm))
@@ -91,6 +96,12 @@ def render_png(
         rows, slices, px_per_mm, legend=legend, title=title, mark=mark, facts=_facts(volume)
     )
     return _encode(figure, mark, title)
+
+
+def bright_window(volume: Volume) -> Window:
+    """From 0 to the 99.5th percentile of the values, for images without a unit."""
+    high = float(np.percentile(volume.array[::2, ::2, ::2], 99.5))
+    return 0.0, max(high, 1.0)
 
 
 def _check(volume: Volume, labels: LabelVolume | None, *windows: Window) -> None:
@@ -105,9 +116,11 @@ def _check(volume: Volume, labels: LabelVolume | None, *windows: Window) -> None
             raise InputError(f"a window from {low:g} to {high:g} HU; the lower value comes first")
 
 
-def _grey_row(title: str, slices: Sequence[Slice], window_hu: Window, px_per_mm: float) -> Row:
+def _grey_row(
+    title: str, slices: Sequence[Slice], window_hu: Window, px_per_mm: float, *, unit: str = " HU"
+) -> Row:
     pictures = [Image.fromarray(_grey(s, window_hu, px_per_mm)).convert("RGB") for s in slices]
-    return Row(f"{title}  {_range(window_hu)}", tuple(pictures))
+    return Row(f"{title}  {_range(window_hu, unit)}", tuple(pictures))
 
 
 def _label_row(slices: Sequence[Slice], window_hu: Window, px_per_mm: float) -> Row:
@@ -161,8 +174,8 @@ def _facts(volume: Volume) -> str:
     return f"{shape} voxels of {spacing} mm, {volume.geometry.orientation}"
 
 
-def _range(window_hu: Window) -> str:
-    return f"{window_hu[0]:g} to {window_hu[1]:g} HU"
+def _range(window_hu: Window, unit: str = " HU") -> str:
+    return f"{window_hu[0]:g} to {window_hu[1]:g}{unit}"
 
 
 def _encode(figure: Image.Image, mark: str, title: str) -> bytes:

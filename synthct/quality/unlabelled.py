@@ -1,4 +1,4 @@
-"""Judge a CT that has no labels: is it a patient in air, in Hounsfield units?
+"""Judge a volume that has no labels: is it a patient in air, CT in Hounsfield units?
 
 No organ can be named, so none is checked; a sampler that ran wild is caught all the same.
 """
@@ -18,6 +18,11 @@ TISSUE_SHARE = (0.05, 0.98)
 TISSUE_MEDIAN_HU = (-130.0, 130.0)
 SOFT_HU = (-200, 250)
 SOFT_SHARE = (0.5, 1.0)
+
+# Rules for MR; a skull-stripped brain in a wide view has the least tissue.
+MR_AIR_BELOW = 0.1  # of the bright end: the 99.5th percentile
+MR_TISSUE_SHARE = (0.03, 0.97)
+MR_CONTRAST = (0.1, 3.0)
 
 
 def judge_unlabelled(volume: Volume) -> Verdict:
@@ -40,6 +45,26 @@ def judge_unlabelled(volume: Volume) -> Verdict:
             soft = float(tissue[low - HU_LOW : high - HU_LOW].sum() / tissue.sum())
             message = f"share of tissue between {low} and {high} HU"
             findings.append(_within("soft_share", soft, SOFT_SHARE, message))
+    return Verdict(tuple(findings), checked=len(findings), norms="volumes without labels")
+
+
+def judge_mr(volume: Volume) -> Verdict:
+    """Checks of an MR image without labels: values, air, tissue, and structure in it.
+
+    MR has no unit, so everything is held against the image's own bright end.
+    """
+    array = volume.array
+    finite = bool(np.isfinite(array).all())
+    findings = [Finding("finite", "pass" if finite else "fail", message="every value is a number")]
+    if finite:
+        bright = float(np.percentile(array[::2, ::2, ::2], 99.5))
+        seen = array > MR_AIR_BELOW * bright
+        share = float(seen.mean()) if bright > 0 else 0.0
+        findings.append(_within("tissue_share", share, MR_TISSUE_SHARE, "share of tissue"))
+        tissue = array[seen] if bright > 0 else np.zeros(1)
+        varies = float(tissue.std() / max(float(tissue.mean()), 1e-6)) if tissue.size else 0.0
+        message = "spread of the tissue's intensity, of its mean"
+        findings.append(_within("contrast", varies, MR_CONTRAST, message))
     return Verdict(tuple(findings), checked=len(findings), norms="volumes without labels")
 
 

@@ -1,4 +1,7 @@
-"""Scanner units ↔ the networks' range. CT: HU from -1000 to 1000 ↔ 0 to 1, as MAISI has it."""
+"""Scanner units ↔ the networks' range, as MAISI has it.
+
+CT: HU from -1000 to 1000 ↔ 0 to 1. MR has no unit of its own: 0 and up ↔ 0 to 1000 and up.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import numpy.typing as npt
 HU_MIN = -1000.0
 HU_MAX = 1000.0
 AIR_HU = -1000.0
+MR_SCALE = 1000.0
 
 Float32 = npt.NDArray[np.float32]
 
@@ -27,3 +31,8 @@ def unit_to_hu(unit: npt.NDArray[Any]) -> Float32:
     hu *= np.float32(HU_MAX - HU_MIN)
     hu += np.float32(HU_MIN)
     return hu
+
+
+def unit_to_mr(unit: npt.NDArray[Any]) -> Float32:
+    """A decoder's output of any shape → MR intensity float32; below 0 is clipped, above 1 not."""
+    return np.clip(np.asarray(unit, dtype=np.float32), 0.0, None) * np.float32(MR_SCALE)

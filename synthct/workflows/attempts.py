@@ -9,7 +9,7 @@ from synthct.models.protocols import Generator
 from synthct.models.settings import Sampling
 from synthct.quality.checks import judge
 from synthct.quality.norms import Norms
-from synthct.quality.unlabelled import judge_unlabelled
+from synthct.quality.unlabelled import judge_mr, judge_unlabelled
 from synthct.quality.verdict import Verdict
 from synthct.volume.volume import LabelVolume, Volume
 from synthct.workflows.grid import GridPlan
@@ -76,5 +76,5 @@ class Attempts:
 
     def _judge(self, volume: Volume, labels: LabelVolume | None) -> Verdict:
         if labels is None:
-            return judge_unlabelled(volume)
+            return judge_unlabelled(volume) if volume.modality == "CT" else judge_mr(volume)
         return judge(volume, labels, self.norms)

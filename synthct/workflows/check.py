@@ -9,16 +9,17 @@ from typing import Any
 from synthct.checkpoints import catalogue, store
 from synthct.checkpoints.catalogue import Entry
 from synthct.checkpoints.store import Weights
-from synthct.errors import UsageError
 from synthct.geometry import Geometry
 from synthct.models.headers import refuse_disguised, require_fitting
 from synthct.models.maisi.spec import MaisiSpec, preset
 from synthct.workflows import machine
 from synthct.workflows.grid import GridPlan, body_box, padded, plan_grid
+from synthct.workflows.guidance import scales
 from synthct.workflows.inputs import mask_file
 from synthct.workflows.mask import UnderstoodMask, describe, understand
 from synthct.workflows.memory import Job, RunPlan, plan_run
 from synthct.workflows.request import Request
+from synthct.workflows.telling import Told, require_trained_grid, tell, view
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,15 +29,22 @@ class CheckReport:
     request: Request
     entry: Entry
     mask: UnderstoodMask | None
-    regions: tuple[str, ...]
+    told: Told
     grid: GridPlan
     memory: RunPlan
     weights: Weights
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """That the networks are told."""
+        return self.told.regions
 
     def as_dict(self) -> dict[str, object]:
         return {
             "mask": None if self.mask is None else self.mask.as_dict(),
             "regions": list(self.regions),
+            "contrast": self.request.contrast,
+            "modality_class": self.told.modality_class,
             "grid": {
                 "asked": describe(self.grid.asked),
                 "inner": describe(self.grid.inner),
@@ -67,16 +75,17 @@ def check(mask: Any = None, **words: Any) -> CheckReport:
 def check_request(request: Request, device: str | None = None) -> CheckReport:
     """The same for a request that is one already; `device`: the kind that torch has found."""
     entry = catalogue.entry(request.model)
+    if request.mask is not None:
+        tell(request, entry, ())  # words that do not fit, before a mask is read
     understood = _mask(request)
-    source = _source(request, understood)
-    spacing_mm = request.spacing_mm or source.spacing_mm
-    grid = plan_grid(source, spacing_mm, entry, grid=request.grid, force=request.force)
+    told = tell(request, entry, None if understood is None else understood.regions)
+    grid = _grid(request, entry, understood, told)
     weights = _weights(request, entry)
     return CheckReport(
         request=request,
         entry=entry,
         mask=understood,
-        regions=_regions(request, entry, understood),
+        told=told,
         grid=grid,
         memory=_memory(_job(request, entry, understood, grid, device)),
         weights=weights,
@@ -109,25 +118,32 @@ def _weights(request: Request, entry: Entry) -> Weights:
     return weights
 
 
-def _source(request: Request, understood: UnderstoodMask | None) -> Geometry:
-    """The field of view: the mask's, or size × spacing."""
+def _grid(
+    request: Request, entry: Entry, understood: UnderstoodMask | None, told: Told
+) -> GridPlan:
+    """Over the field of view: the mask's, or size × spacing."""
+    notes: list[str] = []
     if understood is not None:
-        return understood.labels.geometry
-    if request.size is None or request.spacing_mm is None:
-        raise UsageError("without a mask, a size and a spacing are needed")
-    return Geometry.from_spacing(request.size, request.spacing_mm)
+        source = understood.labels.geometry
+    else:
+        source = view(request, entry, told.row)
+        notes = _view_notes(request, entry, told, source)
+    spacing_mm = request.spacing_mm or source.spacing_mm
+    plan = plan_grid(source, spacing_mm, entry, grid=request.grid, force=request.force)
+    return replace(plan, notes=(*notes, *plan.notes))
 
 
-def _regions(request: Request, entry: Entry, understood: UnderstoodMask | None) -> tuple[str, ...]:
-    unknown = [region for region in request.region if region not in entry.regions]
-    if unknown:
-        raise UsageError(
-            f"{entry.name} takes no region {', '.join(unknown)}",
-            f"it knows: {', '.join(entry.regions) or 'no regions'}",
+def _view_notes(request: Request, entry: Entry, told: Told, source: Geometry) -> list[str]:
+    notes = require_trained_grid(source, entry, request.force)
+    if told.row is not None and (request.size is None or request.spacing_mm is None):
+        size, pitch = (
+            " x ".join(f"{v:.4g}" for v in values) for values in (source.shape, source.spacing_mm)
         )
-    if request.region or understood is None:
-        return request.region
-    return understood.regions
+        words = " ".join(w for w in (told.row.region, told.row.contrast, told.row.plane) if w)
+        notes.append(f"published field of view ({words}): {size} voxels of {pitch} mm")
+    if told.row is not None and not told.row.guaranteed:
+        notes.append(f"{entry.name} saw few such scans: its publisher promises nothing for them")
+    return notes
 
 
 def _memory(job: Job) -> RunPlan:
@@ -147,8 +163,9 @@ def _job(
     device: str | None,
 ) -> Job:
     """What is to be planned: the box of the body on the network's grid, and what is written."""
-    guidance = getattr(request, "guidance", None)
-    box = grid.inner.shape if mask is None else body_box(mask.labels, grid.inner)
+    box = grid.inner.shape
+    if mask is not None and entry.sizes is None:
+        box = body_box(mask.labels, grid.inner)
     return Job(
         spec=spec_of(entry),
         fed=padded(box, entry.grid_multiple),
@@ -156,7 +173,7 @@ def _job(
         asked=grid.asked.shape,
         steps=getattr(request, "steps", None) or entry.default_steps,
         device=device or machine.device_kind(request.device),
-        guided=(entry.default_guidance if guidance is None else guidance) > 0,
+        guided=any(scale not in (0, 1) for scale in scales(request, entry)),
         masked=mask is not None,
         budget_bytes=request.max_memory_bytes,
         spill_folder=getattr(request, "output", Path()),

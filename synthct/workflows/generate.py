@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
+from synthct.checkpoints import catalogue
 from synthct.errors import SynthctError, UsageError
 from synthct.models.load import load_generator, pick_device
-from synthct.models.settings import Sampling
+from synthct.models.settings import SamplerName, Sampling
 from synthct.outputs import case as cases
 from synthct.outputs.names import CaseNames, stem_of
 from synthct.outputs.sidecar import (
@@ -26,15 +27,23 @@ from synthct.quality.norms import load_norms
 from synthct.record import fingerprint, sha256_of
 from synthct.workflows.attempts import Attempts, Made
 from synthct.workflows.check import check_request
+from synthct.workflows.guidance import scales
 from synthct.workflows.inputs import mask_file
 from synthct.workflows.outcome import Case, GenerateReport, exit_code, summary_of, unsuccessful
 from synthct.workflows.placement import labels_out, place
 from synthct.workflows.progress import Progress, SilentProgress
-from synthct.workflows.records import grid_record, mask_record, model_record
+from synthct.workflows.records import (
+    grid_record,
+    mask_record,
+    model_record,
+    sampling_record,
+    units_record,
+)
 from synthct.workflows.request import Request
+from synthct.workflows.samplers import require_compiler, require_sampler
+from synthct.workflows.telling import tell
 from synthct.workflows.timing import Clock
 
-FITTING_SAMPLERS = {"rflow": ("rflow",), "ddpm": ("ddpm", "ddim"), "ddim": ("ddpm", "ddim")}
 _NOT_THE_CASE = {"mask", "seed", "samples", "output", "overwrite", "resume", "device"}
 """Words of a request that do not change what a case is: `--resume` may differ in them."""
 
@@ -48,8 +57,11 @@ class GenerateRequest(Request):
     retries: NonNegativeInt = 2
     steps: PositiveInt | None = None
     guidance: Annotated[float, Field(ge=0)] | None = None
-    sampler: Literal["rflow", "ddpm", "ddim"] | None = None
+    tumor_guidance: Annotated[float, Field(ge=0)] | None = None
+    modality_guidance: Annotated[float, Field(ge=0)] | None = None
+    sampler: SamplerName | None = None
     time_steps: Literal["exact", "reference"] = "exact"
+    compile: bool = False
     label_out: Literal["model", "input"] = "model"
     norms: Path | None = None
     overwrite: bool = False
@@ -89,15 +101,18 @@ class _Run:
         if request.overwrite and request.resume:
             raise UsageError("--overwrite and --resume exclude one another", "give one")
         self.device = pick_device(request.device)
-        names = self._names()
+        entry = catalogue.entry(request.model)
+        names = self._names(tell(request, entry, None if request.mask is None else ()).kind)
         if not (request.overwrite or request.resume):
             cases.refuse_existing_cases(names)
+        require_sampler(request, entry)
+        if request.compile:
+            require_compiler(self.device.type)
         with self.clock("mask"):
             self.plan = check_request(request, self.device.type)
         self.hash = fingerprint(self._case_words())
         if request.resume:
             cases.refuse_other_request(names, self.hash)
-        self._require_sampler()
         self.norms = load_norms(request.norms)
         cases.require_writable(request.output)
         with self.clock("mask"):
@@ -107,11 +122,11 @@ class _Run:
             self.progress.say(note)
         return self._finish(tuple(self._case(one) for one in names))
 
-    def _names(self) -> list[CaseNames]:
+    def _names(self, kind: str) -> list[CaseNames]:
         request = self.request
         stem = stem_of(request.mask, request.model)
         seeds = range(request.seed, request.seed + request.samples)
-        return [CaseNames(request.output, stem, seed) for seed in seeds]
+        return [CaseNames(request.output, stem, seed, kind) for seed in seeds]
 
     def _case_words(self) -> dict[str, object]:
         words = self.request.model_dump(mode="json", exclude=_NOT_THE_CASE)
@@ -204,33 +219,28 @@ class _Run:
         )
         return GenerateReport(done, code, self.notes, self.clock.seconds)
 
-    def _require_sampler(self) -> None:
-        """A network trained for one kind of noise cannot walk another's path."""
-        entry = self.plan.entry
-        fitting = FITTING_SAMPLERS[entry.sampler]
-        if self.request.sampler not in (None, *fitting):
-            raise UsageError(
-                f"{entry.name} was not trained for the sampler {self.request.sampler}",
-                f"it takes: {', '.join(fitting)}",
-            )
-
     def _sampling(self, seed: int, attempt: int) -> Sampling:
-        request, entry = self.request, self.plan.entry
-        guidance = entry.default_guidance if request.guidance is None else request.guidance
+        request, plan = self.request, self.plan
+        entry, guidance = plan.entry, scales(request, plan.entry)
         return Sampling(
             seed=seed,
             attempt=attempt,
             steps=request.steps or entry.default_steps,
             sampler=request.sampler or entry.sampler,
-            guidance=guidance,
+            tumor_guidance=guidance.tumor,
+            modality_guidance=guidance.modality,
+            modality_class=plan.told.modality_class,
             reference_times=request.time_steps == "reference",
-            execution=self.plan.memory.execution,
+            whole=entry.sizes is not None,
+            compile=request.compile,
+            execution=plan.memory.execution,
         )
 
     def _sidecar(self, names: CaseNames, made: Made, scheme: str) -> Sidecar:
         request, plan = self.request, self.plan
         return Sidecar(
             model=model_record(plan.entry, plan.weights),
+            **units_record(plan.entry),
             sampling=self._sampling_record(names.seed, made.attempt),
             mask=mask_record(plan.mask, request.mask, self.placement.lost),
             label_out=LabelOut(asked=request.label_out, scheme=scheme),
@@ -244,17 +254,7 @@ class _Run:
 
     def _sampling_record(self, seed: int, attempt: int) -> SamplingRecord:
         sampling = self._sampling(seed, attempt)
-        return SamplingRecord(
-            seed=seed,
-            attempt=attempt,
-            steps=sampling.steps,
-            sampler=sampling.sampler,
-            guidance=sampling.guidance,
-            time_steps=self.request.time_steps,
-            device=str(self.device),
-            precision=self.plan.memory.execution.sampling,
-            conditions={"regions": list(self.plan.regions)},
-        )
+        return sampling_record(sampling, self.plan.told, self.request, str(self.device))
 
 
 __all__ = ["Case", "GenerateReport", "GenerateRequest", "generate", "unsuccessful"]

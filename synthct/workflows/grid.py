@@ -14,6 +14,7 @@ from synthct.geometry import Geometry, Shape, Spacing
 from synthct.models.settings import BODY_MARGIN
 from synthct.volume.resample import to_ras
 from synthct.volume.volume import LabelVolume
+from synthct.workflows.telling import trained_shape
 
 SPACING_MM = (0.1, 20.0)
 """What may be asked for; nothing finer is measured, nothing coarser is a volume."""
@@ -62,7 +63,7 @@ def plan_grid(
     written = source if grid == "input" else wanted
     ras = wanted.as_ras()
     notes = _judge_view(ras, entry, force)
-    spacing = _nearest(ras.spacing_mm, entry)
+    spacing = _nearest(ras, entry)
     if not np.allclose(spacing, ras.spacing_mm, atol=1e-6):
         finer = "coarser" if max(spacing) > max(ras.spacing_mm) else "finer"
         notes.append(
@@ -71,7 +72,7 @@ def plan_grid(
         )
     elif grid == "input":
         notes.append(f"sampled at {_mm(spacing)} (R A S), written on the mask's own grid")
-    return GridPlan(written, ras.with_spacing(spacing), tuple(notes))
+    return GridPlan(written, _trained(ras.with_spacing(spacing), entry), tuple(notes))
 
 
 def padded(shape: Shape, multiple: int) -> Shape:
@@ -94,21 +95,31 @@ def body_box(labels: LabelVolume, inner: Geometry) -> Shape:
     return sides[0], sides[1], sides[2]
 
 
-def _nearest(spacing_mm: Spacing, entry: Entry) -> Spacing:
+def _nearest(ras: Geometry, entry: Entry) -> Spacing:
+    """Inside the trained range; where only certain sizes are trained, so coarse that one fits."""
     i, j, k = (
         min(max(s, low), high)
-        for s, (low, high) in zip(spacing_mm, entry.spacing_range_mm, strict=True)
+        for s, (low, high) in zip(ras.spacing_mm, entry.spacing_range_mm, strict=True)
     )
-    return i, j, k
+    if entry.sizes is None:
+        return i, j, k
+    least = [mm / n for mm, n in zip(ras.extent_mm, entry.shape_max, strict=True)]
+    i = j = max(i, j, least[0], least[1]) if entry.sizes.square else max(i, least[0])
+    return i, j, max(k, least[2])
+
+
+def _trained(inner: Geometry, entry: Entry) -> Geometry:
+    """With voxels of air beyond its far sides, up to a size that the model was trained on."""
+    return Geometry(trained_shape(inner.shape, entry), inner.affine)
 
 
 def _judge_view(ras: Geometry, entry: Entry, force: bool) -> list[str]:
     wrong = [
         f"{axis} {extent:.0f} mm (trained on {low:g} to {high:g})"
-        for axis, extent, low, high in zip(
-            _AXES, ras.extent_mm, entry.fov_min_mm, entry.fov_max_mm, strict=True
+        for axis, extent, voxel, low, high in zip(
+            _AXES, ras.extent_mm, ras.spacing_mm, entry.fov_min_mm, entry.fov_max_mm, strict=True
         )
-        if not low <= extent + 1e-6 <= high + 1e-6
+        if not low - voxel < extent < high + voxel  # a view is covered by whole voxels
     ]
     if wrong and not force:
         nearest = _mm(

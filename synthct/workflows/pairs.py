@@ -16,7 +16,7 @@ from synthct.errors import InputError
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 REJECTED = "rejected"
 _CT = ("ct", "cta", "0000")
-_MR = ("t1w", "t2w", "pdw", "flair", "mr")
+_MR = ("t1w", "t2w", "pdw", "flair", "swi", "angio", "mr")
 _LABELS_OF = {"image": "labels", "ct": "dseg"}  # files that carry no name of their own
 
 

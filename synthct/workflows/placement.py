@@ -58,7 +58,8 @@ def on_asked_grid(inner: Volume, grid: GridPlan, written: LabelVolume | None) ->
     """A sampled volume on the grid asked for; −1000 where the label is 0, nothing else."""
     target = grid.asked.as_ras()
     moved = inner if inner.geometry.same_as(target) else resample_image(inner, target)
-    hu = np.rint(from_ras(moved, grid.asked).array).astype(np.int16)
+    rounded = np.rint(from_ras(moved, grid.asked).array)
+    hu = np.clip(rounded, -32768, 32767, out=rounded).astype(np.int16)
     if written is not None:
         hu[written.array == 0] = int(AIR_HU)
     return Volume(hu, grid.asked, inner.modality)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from synthct.checkpoints.catalogue import Entry
 from synthct.checkpoints.store import Weights
-from synthct.outputs.sidecar import GridRecord, MaskRecord, ModelRecord
+from synthct.models.settings import Sampling
+from synthct.outputs.sidecar import GridRecord, MaskRecord, ModelRecord, SamplingRecord
 from synthct.record import sha256_of
 from synthct.workflows.grid import GridPlan
 from synthct.workflows.mask import UnderstoodMask
+from synthct.workflows.request import Request
+from synthct.workflows.telling import Told
 
 
 def model_record(entry: Entry, weights: Weights) -> ModelRecord:
@@ -52,3 +56,36 @@ def grid_record(grid: GridPlan) -> GridRecord:
         inner_spacing_mm=inner.spacing_mm,
         resampled=grid.resampled,
     )
+
+
+def sampling_record(
+    sampling: Sampling, told: Told, request: Request, device: str
+) -> SamplingRecord:
+    """How it was sampled. `guidance` is the larger scale; each stands among the conditions."""
+    assert sampling.execution is not None
+    return SamplingRecord(
+        seed=sampling.seed,
+        attempt=sampling.attempt,
+        steps=sampling.steps,
+        sampler=sampling.sampler,
+        guidance=max(sampling.tumor_guidance, sampling.modality_guidance),
+        time_steps="reference" if sampling.reference_times else "exact",
+        device=device,
+        precision=sampling.execution.sampling,
+        conditions={
+            "regions": list(told.regions),
+            "contrast": request.contrast,
+            "skull_stripped": request.skull_stripped,
+            "modality_class": told.modality_class,
+            "tumor_guidance": sampling.tumor_guidance,
+            "modality_guidance": sampling.modality_guidance,
+            "compiled": sampling.compile,
+        },
+    )
+
+
+def units_record(entry: Entry) -> dict[str, Any]:
+    """What the sidecar says about the intensities: HU are its default."""
+    if entry.modality == "CT":
+        return {}
+    return {"hu_range": None, "hu_statement": "MR intensities have no unit: 0 is air, 1000 bright"}

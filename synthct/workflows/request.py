@@ -21,6 +21,7 @@ from synthct.errors import UsageError
 Millimetre = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Spacing = tuple[Millimetre, Millimetre, Millimetre]
 Size = tuple[PositiveInt, PositiveInt, PositiveInt]
+MrRegion = Literal["brain", "breast", "prostate"]
 
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 _MEMORY = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([KMGT])(?:i?B)?\s*$", re.IGNORECASE)
@@ -38,7 +39,12 @@ class Request(BaseModel):
     spacing_mm: Spacing | None = None
     size: Size | None = None
     """Voxels i, j, k; only without a mask."""
-    region: tuple[Region, ...] = ()
+    region: tuple[Region | MrRegion, ...] = ()
+    contrast: str | None = None
+    """As the model names it: none, enhanced (CT); t1, t2, flair, swi, mra (MR)."""
+    skull_stripped: bool = False
+    plane: Literal["axial", "sagittal", "coronal"] | None = None
+    """Of acquisition: which published field of view, without a mask."""
     grid: Literal["asked", "input"] = "asked"
     labels: str = "auto"
     unknown: Literal["error", "body", "drop"] = "error"
@@ -71,8 +77,6 @@ class Request(BaseModel):
 
     @model_validator(mode="after")
     def _mask_or_size(self) -> Request:
-        if self.mask is None and (self.size is None or self.spacing_mm is None):
-            raise ValueError("without a mask, a size (voxels) and a spacing (mm) are needed")
         if self.mask is not None and self.size is not None:
             raise ValueError("the field of view is the mask's: give a mask or a size, not both")
         return self

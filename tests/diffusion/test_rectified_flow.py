@@ -6,8 +6,8 @@ import pytest
 import torch
 from monai.networks.schedulers import RFlowScheduler
 
-from synthct.diffusion.denoiser import Guided
 from synthct.diffusion.rectified_flow import RectifiedFlow, sample, velocity
+from synthct.diffusion.solvers import Solver
 
 
 @pytest.mark.parametrize("steps", [1, 3, 30])
@@ -38,22 +38,22 @@ def test_reference_times_are_those_of_monai() -> None:
     scheduler.set_timesteps(30, input_img_size_numel=torch.prod(torch.tensor(latent)))
     ours, _ = RectifiedFlow(numel).reference_times(30)
     theirs = torch.as_tensor(scheduler.timesteps, dtype=torch.float64)
-    torch.testing.assert_close(ours, theirs, atol=0.51, rtol=0)
+    assert torch.equal(ours, theirs)
 
 
 def test_reference_walk_is_that_of_monai() -> None:
-    numel = 32**3
+    numel = 24**3
     scheduler = RFlowScheduler(
         num_train_timesteps=1000, use_discrete_timesteps=False, use_timestep_transform=True
     )
-    scheduler.set_timesteps(10, input_img_size_numel=numel)
+    scheduler.set_timesteps(10, input_img_size_numel=torch.tensor(numel))
     start = torch.randn(1, 1, 4, 4, 4, generator=torch.Generator().manual_seed(1))
     theirs = start
     following = [*scheduler.timesteps[1:], torch.tensor(0)]
     for now, after in zip(scheduler.timesteps, following, strict=True):
         theirs, _ = scheduler.step(torch.sin(theirs), now, theirs, after)
     ours = sample(lambda x, t: torch.sin(x), start, RectifiedFlow(numel), 10, reference=True)
-    torch.testing.assert_close(ours, theirs, atol=2e-3, rtol=0)
+    torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-6)
 
 
 def test_euler_steps_converge_with_first_order() -> None:
@@ -77,13 +77,27 @@ def test_large_volumes_spend_more_steps_near_noise() -> None:
     assert large[0] == 1 and large[-1] == 0
 
 
-def test_guidance_of_one_is_the_conditional_alone() -> None:
-    def seen(x: torch.Tensor, t: float) -> torch.Tensor:
-        return 2 * x
+@pytest.mark.parametrize("solver", ["heun", "midpoint", "adams"])
+def test_second_order_solvers_converge_with_second_order(solver: Solver) -> None:
+    flow = RectifiedFlow(48**3)  # with the shift: steps of varying width
+    start = torch.ones(1, 1, 1, 1, 1, dtype=torch.float64)
+    exact = torch.exp(torch.tensor(-1.0, dtype=torch.float64))
 
-    def blind(x: torch.Tensor, t: float) -> torch.Tensor:
-        return x
+    def error(steps: int) -> float:
+        end = sample(lambda x, t: -x * (1 + 0 * t), start, flow, steps, solver=solver)
+        return abs(float(end - exact))
 
-    x = torch.ones(1)
-    torch.testing.assert_close(Guided(seen, blind, 1.0)(x, 0), torch.tensor([2.0]))
-    torch.testing.assert_close(Guided(seen, blind, 3.0)(x, 0), torch.tensor([4.0]))
+    assert 3.5 < error(20) / error(40) < 4.6
+    assert error(20) < 0.1 * abs(float(sample(lambda x, t: -x, start, flow, 20) - exact))
+
+
+@pytest.mark.parametrize(("solver", "calls"), [("euler", 1), ("adams", 1), ("heun", 2)])
+def test_predictions_a_step(solver: Solver, calls: int) -> None:
+    seen: list[float] = []
+
+    def denoise(latent: torch.Tensor, timestep: float) -> torch.Tensor:
+        seen.append(timestep)
+        return latent
+
+    sample(denoise, torch.ones(1), RectifiedFlow(1000), 5, solver=solver)
+    assert len(seen) == 5 * calls

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from synthct.models.maisi.conditions import conditions, label_bits
-from synthct.models.maisi.generator import without_lesions
+from synthct.models.maisi.guidance import without_lesions
 from synthct.models.maisi.spec import preset
 
 

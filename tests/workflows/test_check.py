@@ -81,7 +81,8 @@ def test_without_a_mask_the_view_is_size_times_spacing(weights: Path) -> None:
 def test_the_report_is_json(mask: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "--mask", str(mask), "--weights", str(weights), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
-    assert set(document) == {"mask", "regions", "grid", "model", "weights", "memory"}
+    told = {"regions", "contrast", "modality_class"}
+    assert set(document) == {"mask", "grid", "model", "weights", "memory"} | told
     assert document["mask"]["geometry"]["axes"][0] == "left to right"
     assert document["memory"]["peak_bytes"] > 0
 

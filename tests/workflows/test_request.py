@@ -16,8 +16,6 @@ SPACING = (1.0, 1.0, 2.0)
 @pytest.mark.parametrize(
     "words",
     [
-        {},
-        {"size": (64, 64, 64)},
         {"mask": "m.nii.gz", "size": (64, 64, 64)},
         {"mask": "m.nii.gz", "spacing_mm": (1.0, 1.0, 0.0)},
         {"mask": "m.nii.gz", "spacing_mm": (1.0, 1.0, float("nan"))},

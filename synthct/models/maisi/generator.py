@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,22 +12,30 @@ from monai.apps.generation.maisi.networks.autoencoderkl_maisi import Autoencoder
 from monai.apps.generation.maisi.networks.controlnet_maisi import ControlNetMaisi
 from monai.apps.generation.maisi.networks.diffusion_model_unet_maisi import DiffusionModelUNetMaisi
 
-from synthct.diffusion import gaussian, rectified_flow
-from synthct.diffusion.denoiser import Denoiser, Guided
-from synthct.errors import UsageError
+from synthct.diffusion.denoiser import Denoiser
 from synthct.geometry import Geometry, Shape, Spacing
-from synthct.labels.groups import LESION_HOSTS, LUNG_LOBES
-from synthct.models.maisi.conditions import Conditions, conditions
+from synthct.models.maisi.conditions import conditions
 from synthct.models.maisi.control import TILE, MaskEmbedding
 from synthct.models.maisi.decode import decode
+from synthct.models.maisi.guidance import (
+    UNKNOWN_MODALITY,
+    Bound,
+    autocast,
+    branches,
+    denoiser,
+)
 from synthct.models.maisi.plans import decode_plan
-from synthct.models.maisi.prediction import predict
+from synthct.models.maisi.sampling import compile_blocks, draw_noise, sample
 from synthct.models.maisi.spec import MaisiSpec
 from synthct.models.protocols import Stage
 from synthct.models.settings import BODY_MARGIN, Execution, Sampling
 from synthct.training.loop import fast_bfloat16
-from synthct.volume.intensity import AIR_HU, unit_to_hu
+from synthct.volume.intensity import AIR_HU, unit_to_hu, unit_to_mr
 from synthct.volume.volume import LabelVolume, Volume
+
+CT_CLASS = 1
+SCANNER_UNITS = {"CT": (AIR_HU, unit_to_hu), "MR": (0.0, unit_to_mr)}
+"""Modality → its value in air, and how a decoder's output becomes scanner units."""
 
 
 @dataclass
@@ -42,6 +49,7 @@ class MaisiGenerator:
     scale_factor: float
     device: torch.device
     bfloat16: bool = True
+    modality: str = "CT"
 
     @property
     def execution(self) -> Execution:
@@ -61,20 +69,21 @@ class MaisiGenerator:
         regions: tuple[str, ...],
         stage: Stage = lambda name, done, total: None,
     ) -> Volume:
-        """HU, float32, on the grid of `place` (RAS).
+        """HU (MR: its own units), float32, on the grid of `place` (RAS).
 
         With labels, only the box of the body is sampled; the rest of the grid, which lies outside
         the patient, is air. Without, the whole field of view is.
         """
         geometry = place if isinstance(place, Geometry) else place.geometry
         labels = None if isinstance(place, Geometry) else place.array
-        box = _whole(geometry.shape) if labels is None else _box(labels)
+        box = _whole(geometry.shape) if labels is None or sampling.whole else _box(labels)
         part = None if labels is None else labels[box]
         i, j, k = (s.stop - s.start for s in box)
         unit = self._unit_image((i, j, k), part, geometry.spacing_mm, sampling, regions, stage)
-        hu = np.full(geometry.shape, AIR_HU, dtype=np.float32)
-        hu[box] = unit_to_hu(unit)
-        return Volume(hu, geometry, "CT")
+        air, to_scanner = SCANNER_UNITS[self.modality]
+        image = np.full(geometry.shape, air, dtype=np.float32)
+        image[box] = to_scanner(unit)
+        return Volume(image, geometry, self.modality)
 
     @torch.inference_mode()
     def _unit_image(
@@ -126,24 +135,33 @@ class MaisiGenerator:
         """A sample (1, C, x, y, z), float32, for a box of `shape` voxels padded to the stride."""
         multiple = self.spec.grid_multiple
         padded = [-(-n // multiple) * multiple for n in shape]
-        told = conditions(self.spec, regions=regions, spacing_mm=spacing_mm, device=self.device)
-        denoiser = self._denoiser(labels, padded, told, sampling)
-        return self._sample(denoiser, self._noise(padded, sampling), sampling, stage).float()
-
-    def _denoiser(
-        self,
-        labels: npt.NDArray[Any] | None,
-        padded: list[int],
-        told: Conditions,
-        sampling: Sampling,
-    ) -> Denoiser:
         how = sampling.execution or self.execution
-        seen = _Bound(self, told, self._embedding(labels, padded, how), how)
-        if sampling.guidance == 0:
-            return seen
-        blind = None if labels is None else without_lesions(labels)
-        unseen = _Bound(self, told, self._embedding(blind, padded, how), how)
-        return Guided(seen, unseen, sampling.guidance)
+        if sampling.compile:
+            compile_blocks(self.unet)
+
+        def bind(modality: bool, mask: MaskEmbedding | None) -> Denoiser:
+            code = sampling.modality_class if modality else UNKNOWN_MODALITY
+            told = conditions(
+                self.spec,
+                regions=regions,
+                spacing_mm=spacing_mm,
+                modality_class=CT_CLASS if code is None else code,
+                device=self.device,
+            )
+            return Bound(self.unet, told, mask, how)
+
+        told = denoiser(
+            branches(sampling, labels if self.controlnet is not None else None),
+            labels,
+            bind=bind,
+            embed=lambda shown: self._embedding(shown, padded, how),
+        )
+        noise = draw_noise(self._latent_shape(padded), sampling).to(self.device)
+        return sample(told, noise, sampling, self.spec.base_numel, stage).float()
+
+    def _latent_shape(self, padded: list[int]) -> tuple[int, ...]:
+        vae = self.spec.autoencoder
+        return (1, vae.latent_channels, *(n // vae.factor for n in padded))
 
     def _embedding(
         self, labels: npt.NDArray[Any] | None, padded: list[int], how: Execution
@@ -153,71 +171,8 @@ class MaisiGenerator:
             return None
         ids = np.zeros(padded, dtype=np.uint8)
         ids[tuple(slice(0, n) for n in labels.shape)] = labels
-        with _autocast(how, self.device):
+        with autocast(how, self.device):
             return MaskEmbedding.of(self.controlnet, ids, device=self.device, tile=how.mask_tile)
-
-    def _noise(self, padded: list[int], sampling: Sampling) -> torch.Tensor:
-        """Drawn on the CPU in float32 from [seed, attempt]: the same on every device."""
-        channels, factor = self.spec.autoencoder.latent_channels, self.spec.autoencoder.factor
-        shape = (1, channels, *(n // factor for n in padded))
-        rng = np.random.default_rng([sampling.seed, sampling.attempt])
-        return torch.from_numpy(rng.standard_normal(shape, dtype=np.float32)).to(self.device)
-
-    def _sample(
-        self, denoiser: Denoiser, noise: torch.Tensor, sampling: Sampling, stage: Stage
-    ) -> torch.Tensor:
-        advance = _counter(stage, "sampling step", sampling.steps)
-        if sampling.sampler == "rflow":
-            schedule = rectified_flow.RectifiedFlow(noise[0, 0].numel(), self.spec.base_numel)
-            return rectified_flow.sample(
-                denoiser,
-                noise,
-                schedule,
-                sampling.steps,
-                reference=sampling.reference_times,
-                advance=advance,
-            )
-        if sampling.sampler == "ddim":
-            return gaussian.sample_ddim(denoiser, noise, sampling.steps, advance=advance)
-        if sampling.sampler == "ddpm":
-            generator = torch.Generator().manual_seed(sampling.seed * 1009 + sampling.attempt)
-            return gaussian.sample_ddpm(
-                denoiser, noise, sampling.steps, generator=generator, advance=advance
-            )
-        raise UsageError(f"no sampler {sampling.sampler!r}", "one of: rflow, ddpm, ddim")
-
-
-@dataclass
-class _Bound:
-    """U-Net and ControlNet with everything bound but the noisy latent and the time."""
-
-    model: MaisiGenerator
-    told: Conditions
-    mask: MaskEmbedding | None
-    how: Execution
-
-    def __call__(self, latent: torch.Tensor, timestep: float) -> torch.Tensor:
-        time = torch.tensor([timestep], dtype=torch.float32, device=latent.device)
-        with _autocast(self.how, latent.device):
-            return predict(self.model.unet, self.mask, self.told, latent, time).float()
-
-
-def _autocast(how: Execution, device: torch.device) -> torch.autocast:
-    return torch.autocast(device.type, torch.bfloat16, enabled=how.sampling == "bfloat16")
-
-
-def without_lesions(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The mask with every lesion as the organ it grows in: what guidance pushes away from.
-
-    A lung tumour becomes the lobe that most of the lung in the mask is (MAISI.md section 2).
-    """
-    healthy = labels.copy()
-    for lesion, hosts in LESION_HOSTS.items():
-        present = [int((labels == host).sum()) for host in hosts]
-        if hosts != LUNG_LOBES and lesion == 128:
-            continue
-        healthy[labels == lesion] = hosts[int(np.argmax(present))]
-    return healthy
 
 
 def _box(labels: npt.NDArray[Any]) -> tuple[slice, slice, slice]:
@@ -235,14 +190,3 @@ def _box(labels: npt.NDArray[Any]) -> tuple[slice, slice, slice]:
 def _whole(shape: tuple[int, int, int]) -> tuple[slice, slice, slice]:
     i, j, k = (slice(0, n) for n in shape)
     return i, j, k
-
-
-def _counter(stage: Stage, name: str, total: int) -> Callable[[], None]:
-    done = 0
-
-    def advance() -> None:
-        nonlocal done
-        done += 1
-        stage(name, done, total)
-
-    return advance

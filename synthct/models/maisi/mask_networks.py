@@ -1,4 +1,4 @@
-"""The two networks of the published mask generator: a VAE of label maps, and a U-Net in its latents.
+"""The published mask generator: a VAE of label maps, and a U-Net in its latents.
 
 The numbers are those of the published configuration (ddpm version); the U-Net is told ten organ
 sizes through cross-attention.
