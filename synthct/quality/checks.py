@@ -7,6 +7,7 @@ verdict.passed, verdict.reason, verdict.findings
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -56,19 +57,20 @@ def judge(volume: Volume, labels: LabelVolume, norms: Norms | None = None) -> Ve
     if volume.modality != norms.modality:
         medians = [_unjudged(g, i, f"no ranges for {volume.modality}") for g, i in _members(norms)]
     else:
-        medians = list(_medians(histogram, norms))
+        medians = list(_medians(histogram, norms, math.prod(volume.geometry.spacing_mm)))
     checked = sum(f.check == "median_hu" and f.status != "not checked" for f in medians)
     return Verdict((*whole, *medians), checked=checked, norms=norms.title)
 
 
-def _medians(histogram: LabelHistogram, norms: Norms) -> Iterator[Finding]:
+def _medians(histogram: LabelHistogram, norms: Norms, voxel_mm3: float) -> Iterator[Finding]:
     sizes = histogram.sizes()
     for group, id_ in _members(norms):
         voxels = int(sizes[id_])
         if voxels == 0:
             yield _unjudged(group, id_, "absent", voxels=0)
             continue
-        yield _median(group, id_, voxels, median_of(histogram.counts[id_]), norms.min_voxels)
+        small = _too_small(voxels, voxel_mm3, norms)
+        yield _median(group, id_, voxels, median_of(histogram.counts[id_]), small)
     known = set(norms.ids())
     for id_ in np.flatnonzero(sizes).tolist():
         if id_ != 0 and id_ not in known:
@@ -83,10 +85,17 @@ def _medians(histogram: LabelHistogram, norms: Norms) -> Iterator[Finding]:
             )
 
 
-def _median(group: Group, id_: int, voxels: int, value: float, min_voxels: int) -> Finding:
-    message = group.informational
-    if not message and voxels < min_voxels:
-        message = f"{voxels} voxels, {min_voxels} needed"
+def _too_small(voxels: int, voxel_mm3: float, norms: Norms) -> str:
+    """Why a fragment is not judged; empty where it is large enough."""
+    if voxels < norms.min_voxels:
+        return f"{voxels} voxels, {norms.min_voxels} needed"
+    if voxels * voxel_mm3 < norms.min_volume_mm3:
+        return f"{voxels * voxel_mm3:.3g} mm³, {norms.min_volume_mm3:g} needed"
+    return ""
+
+
+def _median(group: Group, id_: int, voxels: int, value: float, small: str) -> Finding:
+    message = group.informational or small
     if message or group.low is None or group.high is None:
         return _unjudged(group, id_, message, voxels=voxels, value=value)
     status: Status = "pass" if group.low.hu <= value <= group.high.hu else "fail"

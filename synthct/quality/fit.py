@@ -92,6 +92,7 @@ def to_toml(norms: Norms) -> str:
         f"title = {_text(norms.title)}",
         f"modality = {_text(norms.modality)}",
         f"min_voxels = {norms.min_voxels}",
+        f"min_volume_mm3 = {norms.min_volume_mm3}",
     ]
     if norms.method:
         lines.append(f"method = {_text(norms.method)}")

@@ -68,6 +68,7 @@ class Norms(_Frozen):
     title: str
     modality: str = "CT"
     min_voxels: Annotated[int, Field(ge=1)] = 20
+    min_volume_mm3: Annotated[float, Field(ge=0)] = 160.0
     method: str = ""
     group: Annotated[tuple[Group, ...], Field(min_length=1)]
 

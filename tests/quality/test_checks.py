@@ -98,6 +98,18 @@ def test_a_fragment_is_not_checked() -> None:
     assert "needed" in of_organ(verdict, 1).message
 
 
+def test_a_fragment_is_no_larger_for_finer_voxels() -> None:
+    """48 voxels of 0.64 mm³ are the sliver of a lobe of which 3 mm voxels keep one."""
+    volume, labels = patient(id_1=400)
+    cut = np.where(labels.array == 1, BODY, labels.array)
+    for i, j, k in np.argwhere(labels.array == 1)[:48]:
+        cut[i, j, k] = 1
+    for spacing_mm, status in ((0.8, "not checked"), (1.4, "not checked"), (1.6, "fail")):
+        place = Geometry(cut.shape, np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0]))
+        verdict = judge(Volume(volume.array, place), LabelVolume(cut, place, "maisi"))
+        assert of_organ(verdict, 1).status == status
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_one_voxel_that_is_no_number_fails(bad: float) -> None:
     volume, labels = patient()
