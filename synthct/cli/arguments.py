@@ -6,9 +6,15 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 LISTS: Mapping[str, frozenset[str]] = MappingProxyType(
-    {"--region": frozenset({"head", "chest", "abdomen", "pelvis"})}
+    {
+        "--region": frozenset(
+            {"head", "chest", "abdomen", "pelvis", "brain", "breast", "prostate"}
+        ),
+        "--anatomy": frozenset(),
+        "--organ-size": frozenset(),
+    }
 )
-"""Options that take several words in a row, and the words that belong to each."""
+"""Options that take several words in a row, and the words that belong to each; none: any."""
 
 COMMANDS = frozenset({"generate", "check"})
 """Commands that have them; `mask phantom --region` takes one word."""
@@ -31,7 +37,7 @@ def spread_lists(args: Sequence[str], lists: Mapping[str, frozenset[str]] = LIST
         if arg in lists:
             option = arg
         elif option and not follows_option:
-            if arg in lists[option]:
+            if arg in lists[option] or not (lists[option] or arg.startswith("-")):
                 result.append(option)
             else:
                 option = ""

@@ -12,6 +12,7 @@ import typer
 from synthct.cli.case_options import CaseOptions, takes_case_options
 from synthct.cli.console import JsonOption, QuietOption, VerboseOption, edge, emit
 from synthct.cli.words import OverwriteOption
+from synthct.errors import UsageError
 
 
 class SamplerChoice(str, Enum):
@@ -96,6 +97,32 @@ def generate(
     demo: Annotated[
         bool, typer.Option("--demo", help="Use a phantom made on the spot as the mask.")
     ] = False,
+    anatomy: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--anatomy",
+            metavar="WORD...",
+            help="Without --mask: structures that a generated or chosen mask has to show.",
+        ),
+    ] = None,
+    organ_size: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--organ-size", metavar="NAME=SIZE...", help="Of the generated mask, 0 to 1; -1: none."
+        ),
+    ] = None,
+    mask_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--mask-dir",
+            metavar="DIR",
+            help="Choose masks from this folder, by --anatomy, --region and --spacing.",
+        ),
+    ] = None,
+    mask_steps: Annotated[
+        int | None,
+        typer.Option("--mask-steps", min=1, help="Of the mask generator; default: its own."),
+    ] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
@@ -129,8 +156,21 @@ def generate(
         "overwrite": overwrite,
         "resume": resume,
     }
+    wished = bool(anatomy or organ_size or mask_dir)
+    if wished and (demo or case.mask is not None):
+        raise UsageError(
+            "--anatomy, --organ-size and --mask-dir find a mask: --mask and --demo bring one",
+            "give one of them",
+        )
     with progress_on_stderr(quiet) as progress:
-        if demo:
+        if wished:
+            from synthct.workflows.wishes import Wish, generate_wished
+
+            wish = Wish(
+                tuple(anatomy or ()), tuple(organ_size or ()), mask_dir, mask_steps=mask_steps
+            )
+            report = generate_wished(wish, progress=progress, **words)
+        elif demo:
             from synthct.workflows.demo import generate_demo
 
             report = generate_demo(progress=progress, **words)

@@ -13,8 +13,10 @@ from synthct.errors import UsageError
 from synthct.models.headers import SCALE_FACTOR, scale_factor
 from synthct.models.maisi.autoencoder import MaisiAutoencoder
 from synthct.models.maisi.generator import MaisiGenerator
+from synthct.models.maisi.mask_generator import MaskGenerator
 from synthct.models.maisi.networks import build_autoencoder, build_controlnet, build_unet
 from synthct.models.maisi.spec import preset
+from synthct.models.networks import networks_of
 from synthct.models.protocols import Generator
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "available_devices",
     "load_autoencoder",
     "load_generator",
+    "load_mask_generator",
     "pick_device",
 ]
 
@@ -39,6 +42,24 @@ def load_generator(name: str, weights: Path | None, device: torch.device) -> Gen
     if entry.family == "maisi":
         return _maisi(entry, weights, device)
     raise UsageError(f"{name} belongs to the family {entry.family}, which generates nothing yet")
+
+
+def load_mask_generator(entry: Entry, weights: Path | None, device: torch.device) -> MaskGenerator:
+    """The networks that make masks from organ sizes.
+
+    Raises:
+        WeightsError: the files are missing, damaged or unsafe.
+    """
+    found = store.verify(entry, weights)
+    build = networks_of(entry)
+    vae, unet = (
+        load_into(build[role], found.files[role], within=found.within(role)).to(device)
+        for role in ("vae", "unet")
+    )
+    factor = scale_factor(
+        read_metadata(found.files["unet"], within=found.within("unet")), found.files["unet"]
+    )
+    return MaskGenerator(vae, unet, factor, device)  # type: ignore[arg-type]
 
 
 def load_autoencoder(name: str, weights: Path | None, device: torch.device) -> MaisiAutoencoder:
