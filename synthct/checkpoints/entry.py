@@ -156,6 +156,8 @@ class Entry(_Frozen):
     """`--contrast` → the network's modality class."""
     skull_stripped: dict[str, NonNegativeInt] = {}
     """The same with `--skull-stripped`."""
+    draws_mask: bool = False
+    """Without a mask it follows one of a phantom, being too small to make a body of noise alone."""
     network: dict[str, Any] = {}
     """Parameters of the networks, or `{"spec": NAME}` for a preset of the family."""
 

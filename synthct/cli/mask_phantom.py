@@ -20,6 +20,8 @@ class PhantomRegion(str, Enum):
     chest = "chest"
     abdomen = "abdomen"
     chest_abdomen = "chest-abdomen"
+    abdomen_pelvis = "abdomen-pelvis"
+    trunk = "chest-abdomen-pelvis"
     pelvis = "pelvis"
 
 

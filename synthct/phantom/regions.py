@@ -16,6 +16,8 @@ HEIGHTS_MM = {
     "chest": (152.0, 438.0),
     "abdomen": (-34.0, 246.0),
     "chest-abdomen": (12.0, 436.0),
+    "abdomen-pelvis": (-214.0, 246.0),
+    "chest-abdomen-pelvis": (-214.0, 436.0),
     "pelvis": (-214.0, 56.0),
 }
 """Lowest and highest z of each region in the model body."""

@@ -27,6 +27,7 @@ from synthct.quality.norms import load_norms
 from synthct.record import fingerprint, sha256_of
 from synthct.workflows.attempts import Attempts, Made
 from synthct.workflows.check import check_request
+from synthct.workflows.drawn_mask import with_mask
 from synthct.workflows.guidance import scales
 from synthct.workflows.inputs import mask_file
 from synthct.workflows.outcome import Case, GenerateReport, exit_code, summary_of, unsuccessful
@@ -73,7 +74,7 @@ def generate(mask: Any = None, *, progress: Progress | None = None, **words: Any
 
     Args:
         mask: a path, a nibabel image, or None for a field of view without a mask (`region`,
-            `size`, `spacing_mm`).
+            `size`, `spacing_mm`). The embedded model then follows a drawn one.
 
     Returns the volumes and labels of every case with its record, and the exit code.
 
@@ -84,14 +85,18 @@ def generate(mask: Any = None, *, progress: Progress | None = None, **words: Any
     """
     with mask_file(mask) as path:
         request = GenerateRequest.of(mask=path, **words)
-        return _Run(request, progress or SilentProgress()).go()
+        progress = progress or SilentProgress()
+        with with_mask(request, request.seed) as (complete, drawn):
+            return _Run(complete, progress, drawn).go()
 
 
 class _Run:
     """One call: what is the same for all its samples."""
 
-    def __init__(self, request: GenerateRequest, progress: Progress) -> None:
-        self.request, self.progress = request, progress
+    def __init__(
+        self, request: GenerateRequest, progress: Progress, remarks: tuple[str, ...] = ()
+    ) -> None:
+        self.request, self.progress, self.remarks = request, progress, remarks
         self.clock = Clock()
         self.started = now()
 
@@ -139,7 +144,8 @@ class _Run:
         plan = self.plan
         mask = () if plan.mask is None else (*plan.mask.notes, *plan.mask.report.notes())
         model = f"model {plan.entry.name} on {self.device}"
-        return (model, plan.memory.choice, *plan.grid.notes, *mask, *self.placement.notes)
+        said = (*plan.grid.notes, *mask, *self.placement.notes)
+        return (model, *self.remarks, plan.memory.choice, *said)
 
     @cached_property
     def attempts(self) -> Attempts:

@@ -138,7 +138,20 @@ def test_a_field_of_view_without_a_mask(random_weights: Path, tmp_path: Path) ->
     assert volume is not None and volume.array.shape == (32, 32, 32)
     assert volume.geometry.extent_mm == pytest.approx((160, 160, 160))
     assert report.cases[0].names.stem == "maisi-mini-ct"
-    assert report.cases[0].names.labels.name not in {p.name for p in tmp_path.rglob("*.nii.gz")}
+    labels = report.cases[0].labels
+    assert labels is not None and {1, 28, 200} <= set(labels.ids())  # liver, lung, body: drawn
+    assert any("chest-abdomen phantom of seed 0" in note for note in report.notes)
+
+
+def test_regions_that_no_phantom_shows_together(random_weights: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no phantom shows these together"):
+        generate(
+            output=tmp_path,
+            weights=random_weights,
+            region=("head", "pelvis"),
+            size=(32, 32, 32),
+            spacing_mm=(5.0, 5.0, 5.0),
+        )
 
 
 @pytest.mark.parametrize(
