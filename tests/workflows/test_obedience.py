@@ -7,6 +7,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from benchmarks.obedience import figures
 from synthct.checkpoints.store import embedded_folder
@@ -53,14 +54,30 @@ def test_it_obeys_the_mask(made: GenerateReport) -> None:
     assert found["lung_under_-400"] >= 0.80  # real: 0.97
     assert found["solid_under_-400"] <= 0.03
     assert found["bone_dice"] >= 0.60  # real: 0.78 and 0.72
-    skin = volume.array[labels.array > 0]
-    assert (skin > -500).mean() > 0.5
+
+
+def test_the_skin_is_closed(made: GenerateReport) -> None:
+    """Slice by slice: what lies inside the line of tissue is the body, lungs and bowel gas too."""
+    volume, labels = made.cases[0].volume, made.cases[0].labels
+    assert volume is not None and labels is not None
+    axial = int(np.argmax(np.abs(volume.geometry.affine[2, :3])))
+    slices = zip(
+        np.moveaxis(volume.array, axial, 0), np.moveaxis(labels.array, axial, 0), strict=True
+    )
+    covered = [
+        ndimage.binary_fill_holes(hu > -500)[ids > 0].mean()
+        for hu, ids in slices
+        if (ids > 0).sum() > 50
+    ]
+    assert min(covered) > 0.95
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_without_names_the_mask_is_refused(name: str, shared_data: Path, tmp_path: Path) -> None:
-    with pytest.raises(MaskError, match="--labels"):
+    with pytest.raises(MaskError, match="do not tell its scheme") as refused:
         generate(shared_data / CASES[name], output=tmp_path)
+    assert refused.value.exit_code == 3
+    assert "--labels" in str(refused.value.hint)
 
 
 def test_most_phantoms_pass_at_the_first_try(tmp_path: Path) -> None:
