@@ -1,0 +1,43 @@
+"""Which metrics there are, by the word on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from synthct.errors import UsageError
+from synthct.evaluation.metric import Metric, Settings
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A metric's word, what it tells, how it is built, and whether it runs unasked."""
+
+    name: str
+    tells: str
+    build: Callable[[Settings], Metric]
+    default: bool = True
+
+
+METRICS: tuple[Registered, ...] = ()
+
+
+def chosen(names: Sequence[str], settings: Settings) -> tuple[Metric, ...]:
+    """The metrics called `names`, in that order; `all`, or none named: those that run unasked.
+
+    Raises:
+        UsageError: a word that names no metric.
+    """
+    known = {metric.name: metric for metric in METRICS}
+    unknown = [name for name in names if name not in known and name != "all"]
+    if unknown:
+        raise UsageError(
+            f"no metric {', '.join(map(repr, unknown))}", f"metrics: {', '.join(known)}"
+        )
+    if not names:
+        picked = [metric for metric in METRICS if metric.default]
+    elif "all" in names:
+        picked = list(METRICS)
+    else:
+        picked = [known[name] for name in dict.fromkeys(names)]
+    return tuple(metric.build(settings) for metric in picked)
