@@ -1,8 +1,9 @@
 """Which scheme does a mask follow? Decided only where it is certain, refused otherwise.
 
 Wrong organs are worse than a refusal. By id alone a raw TotalSegmentator mask is a valid MAISI
-mask with 115 of 117 organs wrong, and small ids are used by everybody, so without names only the
-body envelope (200) speaks for a scheme: for MAISI.
+mask with 115 of 117 organs wrong, and small ids are used by everybody. So without names only the
+body envelope (200) speaks for a scheme, MAISI, and only beside an id that no other scheme reads
+in another way: anybody can add 200 to a mask of theirs.
 """
 
 from __future__ import annotations
@@ -175,11 +176,23 @@ def _by_ids(present: tuple[int, ...]) -> Detection:
             f"name the scheme with --labels {'|'.join(scheme_names())}|FILE.toml",
         )
     if BODY in present:
-        return Detection(fitting[0], f"{BODY} is the body envelope of {fitting[0].name} alone")
+        others = _other_readings(fitting[0], set(present) - {BODY})
+        if not others:
+            return Detection(fitting[0], f"{BODY} is the body envelope of {fitting[0].name} alone")
+        fitting += others
     raise MaskError(
         f"the mask came without names, and its ids ({_list(present)}) do not tell its scheme",
         f"name the scheme with --labels {'|'.join(s.name for s in fitting)}|FILE.toml",
     )
+
+
+def _other_readings(scheme: Scheme, organs: Collection[int]) -> list[Scheme]:
+    """Other schemes that know all of `organs` and read one of them as something else."""
+    return [
+        other
+        for other in _schemes()
+        if other.knows(organs) and any(other.maisi[i] != scheme.maisi[i] for i in organs)
+    ]
 
 
 def _list(values: Collection[object]) -> str:

@@ -18,11 +18,12 @@ AFFINE = np.diag([8.0, 8.0, 8.0, 1.0])
 
 
 def _labels() -> np.ndarray:
-    """A body (200) with a liver and a spleen in MAISI's ids."""
+    """A body (200) with a liver, a spleen and a spinal cord (121: MAISI's alone) in it."""
     array = np.zeros((20, 18, 15), np.int16)
     array[3:17, 2:16] = 200
     array[10:15, 5:10, 4:10] = 1
     array[4:7, 5:10, 4:8] = 3
+    array[9:15, 3:5] = 121
     return array
 
 

@@ -131,6 +131,28 @@ def test_the_body_envelope_tells_maisi() -> None:
     assert "200" in found.reason
 
 
+@given(ids=st.sets(st.integers(1, 117), min_size=1))
+def test_an_envelope_that_was_added_by_hand_does_not_make_it_maisi(ids: set[int]) -> None:
+    error = assert_refused_with_flag(ids | {200})
+    assert "totalsegmentator" in error.hint and "maisi" in error.hint
+
+
+@given(
+    known=st.sets(st.sampled_from(sorted(load_scheme("maisi").labels)), min_size=1),
+    beyond=st.sampled_from([i for i in load_scheme("maisi").labels if 117 < i < 200]),
+)
+def test_with_an_id_that_only_maisi_and_those_who_agree_with_it_have_it_is_maisi(
+    known: set[int], beyond: int
+) -> None:
+    assert detect(known | {beyond, 200}, {}).scheme.name == "maisi"
+
+
+def test_with_the_names_that_we_write_few_ids_are_enough() -> None:
+    maisi = load_scheme("maisi")
+    assert detect({1, 200}, {i: maisi.labels[i] for i in (1, 200)}).scheme.name == "maisi"
+    assert detect({1, 200}, {}, "maisi").scheme.name == "maisi"
+
+
 def test_free_numbers_of_maisi_are_not_maisi() -> None:
     assert_refused_with_flag({1, 2, 200})
 

@@ -200,8 +200,21 @@ def _maisi(tmp_path: Path, labels: LabelVolume | None, body: tuple[slice, ...]) 
         array[labels.array == LIVER] = 1
         array[labels.array == SPLEEN] = 3
     path = tmp_path / "maisi.nii.gz"
-    write_labels(path, LabelVolume(array, GEOMETRY), {})
+    write_labels(path, LabelVolume(array, GEOMETRY), {1: "liver", 3: "spleen", 200: "body"})
     return path
+
+
+def test_a_body_added_to_few_ids_without_names_needs_the_scheme(
+    labels: LabelVolume, tmp_path: Path
+) -> None:
+    named = _maisi(tmp_path, labels, np.s_[4:28, 6:22, 2:18])
+    plain = nib.load(named)
+    path = tmp_path / "plain.nii.gz"
+    nib.save(nib.Nifti1Image(np.asarray(plain.dataobj), plain.affine), path)
+    with pytest.raises(MaskError) as refused:
+        understand(path)
+    assert refused.value.exit_code == 3 and "--labels maisi|totalsegmentator" in refused.value.hint
+    assert understand(path, labels="maisi").body_source == "mask"
 
 
 def test_a_body_in_the_mask_that_touches_nothing_is_refused(
