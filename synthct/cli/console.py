@@ -186,9 +186,20 @@ def _from_parser(error: BaseException) -> UsageError:
     command = context.command_path if context else "synthct"
     if type(error).__name__ == "NoArgsIsHelpError":
         return UsageError("a command is missing", f"see `{command} --help`")
+    if getattr(error, "param", None) is not None and _count(error) > 1:
+        option, many = error.param.opts[0], _count(error)  # type: ignore[attr-defined]
+        return UsageError(
+            f"{option} takes {many} numbers, and one of the {many} words after it is none",
+            f"e.g. {option} {' '.join(['1', '1', '2'][:many])}; see `{command} --help`",
+        )
     text = _line(getattr(error, "format_message", lambda: str(error))())
     text = text.replace("Value error, ", "")  # pydantic's, where Typer checks choices with it
     return UsageError(text[:1].lower() + text[1:], f"see `{command} --help`")
+
+
+def _count(error: BaseException) -> int:
+    """Words that the option at fault takes."""
+    return int(getattr(getattr(error, "param", None), "nargs", 1))
 
 
 def _line(text: str) -> str:

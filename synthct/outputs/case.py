@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -186,9 +187,14 @@ def _staging(names: CaseNames) -> Iterator[Path]:
 
 
 def _not_writable(folder: Path, error: OSError) -> OutputError:
-    return OutputError(
-        f"cannot write to {folder}: {reason_of(error)}", "free space, or choose another -o"
-    )
+    hint = "choose another -o"
+    if error.errno == errno.ENOSPC:
+        hint = f"free space, or {hint}"
+    reason = reason_of(error)
+    there = next((path for path in folder.absolute().parents if path.is_dir()), folder)
+    if error.errno == errno.ENOENT:  # what /proc and the like say
+        reason = f"{there} takes no new files"
+    return OutputError(f"cannot write to {folder}: {reason}", hint)
 
 
 def _write_volumes(

@@ -63,13 +63,15 @@ def check(mask: Any = None, **words: Any) -> CheckReport:
     """What would `generate` do with this mask and these words (those of `Request`)?
 
     Raises:
-        UsageError: the words make no request.
+        UsageError: the words make no request, or the device is not there.
         InputError: `generate` would refuse the mask or the grid.
         MemoryBudgetError: it would not fit.
         WeightsError: the model's weights are not there, or damaged.
     """
     with mask_file(mask) as path:
-        return check_request(Request.of(mask=path, **words))
+        request = Request.of(mask=path, **words)
+        machine.require_device(request.device)
+        return check_request(request)
 
 
 def check_request(request: Request, device: str | None = None) -> CheckReport:

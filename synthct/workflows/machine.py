@@ -2,26 +2,69 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import sys
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
+
+from synthct.errors import UsageError
 
 _CPU_INFO = Path("/proc/cpuinfo")
 _MEMORY_INFO = Path("/proc/meminfo")
 _CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 _FAST_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
+_DEVICES = Path("/dev")
 _ROOM = 0.8
 """Share of free host memory or disk that a plan counts on; others use the machine too."""
 
 
 def device_kind(name: str) -> str:
     """`cpu`, `cuda` or `mps` for a device's name; for `auto` the best kind that shows itself."""
-    if name != "auto":
-        return name.split(":", maxsplit=1)[0]
-    if any(Path("/dev").glob("nvidia[0-9]*")):
-        return "cuda"
-    return "mps" if sys.platform == "darwin" else "cpu"
+    found = devices()[-1] if name == "auto" else name
+    return found.split(":", maxsplit=1)[0]
+
+
+def require_device(name: str) -> None:
+    """The refusal of `models.load.pick_device`, told without torch.
+
+    Raises:
+        UsageError: the device is not there; what is there is listed.
+    """
+    present = devices()
+    if name != "auto" and name not in present and not (name == "cuda" and "cuda:0" in present):
+        raise UsageError(f"no device {name!r} here", f"present: auto, {', '.join(present)}")
+
+
+def devices() -> list[str]:
+    """As `models.load.available_devices`: what shows itself, where torch is built for it."""
+    if sys.platform == "darwin":
+        return ["cpu", "mps"]
+    return ["cpu", *(f"cuda:{n}" for n in reversed(range(_cuda_devices())))]
+
+
+def _cuda_devices() -> int:
+    shown = len(list(_DEVICES.glob("nvidia[0-9]*")))
+    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if allowed is not None:
+        listed = [word.strip() for word in allowed.split(",")]
+        shown = min(shown, next((n for n, w in enumerate(listed) if w in ("", "-1")), len(listed)))
+    return shown if _built_for_cuda() else 0
+
+
+@cache
+def _built_for_cuda() -> bool:
+    """By the text of torch's `version.py`: importing it takes seconds."""
+    spec = find_spec("torch")
+    stated = (
+        None if spec is None or spec.origin is None else Path(spec.origin).with_name("version.py")
+    )
+    if stated is None or not stated.is_file():
+        return False
+    built = re.search(r"^(?:cuda|hip)\b[^=]*=\s*['\"]", stated.read_text("utf-8"), re.MULTILINE)
+    return built is not None
 
 
 @cache

@@ -174,6 +174,24 @@ def test_a_place_that_cannot_be_written(
     assert (here / "there.nii.gz").read_text() == (here / "file").read_text() == "text"
 
 
+def test_a_place_that_takes_no_files(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if not Path("/proc/self").exists():
+        pytest.skip("no such file system here")
+    _save(here / "seg.nii.gz", _labels())
+    words = ["generate", "--mask", "seg.nii.gz", "-o", "/proc/out"]
+    text = _refused(words, 3, capsys)
+    assert "/proc takes no new files" in text and "free space" not in text
+
+
+@pytest.mark.parametrize("command", ["generate", "check"])
+def test_too_few_numbers_after_an_option(
+    command: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [command, "--spacing", "1", "1", "--mask", "seg.nii.gz"]
+    text = _refused(words, 2, capsys)
+    assert "--spacing takes 3 numbers" in text and "--spacing 1 1 2" in text
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write")
 def test_a_folder_that_is_read_only(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _save(here / "seg.nii.gz", _labels())
