@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from synthct.errors import UsageError
 from synthct.evaluation.metric import Metric, Settings
+from synthct.evaluation.texture_metric import TextureMetric
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,13 @@ class Registered:
     default: bool = True
 
 
-METRICS: tuple[Registered, ...] = ()
+METRICS: tuple[Registered, ...] = (
+    Registered(
+        "texture",
+        "figures that tell a CT from a painted label map",
+        TextureMetric.from_settings,
+    ),
+)
 
 
 def chosen(names: Sequence[str], settings: Settings) -> tuple[Metric, ...]:
