@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,14 @@ import typer
 from synthct.cli.console import DONE, JsonOption, QuietOption, VerboseOption, edge, emit
 
 _SOME_FAILED = 7
+
+
+class ModalityName(str, Enum):
+    """Of the scans in the folder."""
+
+    auto = "auto"
+    ct = "CT"
+    mr = "MR"
 
 
 @edge
@@ -44,6 +53,10 @@ def prepare(
         str,
         typer.Option("--labels", metavar="SCHEME", help="Scheme of the labels: auto, or a name."),
     ] = "auto",
+    modality: Annotated[
+        ModalityName,
+        typer.Option("--modality", help="auto: MR where a file is called t1, t2, flair, …"),
+    ] = ModalityName.auto,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
@@ -59,7 +72,17 @@ def prepare(
     from synthct.workflows.prepare import prepare as run
     from synthct.workflows.progress import progress_on_stderr
 
-    request = PrepareRequest(scans, output, exclude, cases, pseudo_labels, phantoms, seed, labels)
+    request = PrepareRequest(
+        scans,
+        output,
+        exclude,
+        cases,
+        pseudo_labels,
+        phantoms,
+        seed,
+        labels,
+        modality.value,
+    )
     with progress_on_stderr(quiet) as progress:
         result = run(request, progress)
     emit(result.as_dict(), as_json, lambda made: prepared_text(made, full=verbose), quiet=quiet)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import nn
+
+Figures = dict[str, float]
 
 
 class Task(Protocol):
@@ -15,15 +17,45 @@ class Task(Protocol):
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
-        """The networks whose parameters move, by role; they are saved under these names."""
+        """The networks whose parameters move, by role; they are saved under these names.
+
+        Parameters that do not require a gradient stay as they are.
+        """
         ...
 
-    def batch(self, step: int) -> Any:
-        """The batch of `step`, a function of the step and the seed alone (so that runs resume)."""
+    def batch(self, index: int) -> Any:
+        """Batch number `index`, a function of the index and the seed alone (so that runs resume).
+
+        Without accumulation on one process the index is the step.
+        """
         ...
 
-    def loss(self, batch: Any, step: int) -> tuple[torch.Tensor, dict[str, float]]:
+    def loss(self, batch: Any, step: int) -> tuple[torch.Tensor, Figures]:
         """A scalar loss and the figures to log."""
+        ...
+
+
+@runtime_checkable
+class Adversarial(Protocol):
+    """A task with an opponent, which learns from what the networks last made."""
+
+    @property
+    def critic(self) -> nn.Module | None:
+        """None where this run has no opponent."""
+        ...
+
+    def critic_loss(self) -> tuple[torch.Tensor, Figures]:
+        """The opponent's loss on the last batch that `loss` saw."""
+        ...
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """A task with a state of its own that a resumed run needs."""
+
+    @property
+    def beside(self) -> Mapping[str, nn.Module]:
+        """Modules (parameters and buffers) that are saved with the checkpoint."""
         ...
 
 
@@ -37,8 +69,14 @@ class Recipe:
     power: float = 0.9
     """Exponent of the polynomial decay to zero."""
     clip_norm: float = 1.0
+    accumulate: int = 1
+    """Batches whose gradients are averaged for one step."""
     ema_decay: float = 0.999
     weight_decay: float = 0.0
+    trainable: str = "all"
+    """What moves: see `training/parameters.py`."""
+    critic_rate: float = 2e-4
+    """Learning rate of the opponent in adversarial training; it follows the same schedule."""
     save_every: int = 200
     log_every: int = 50
     seed: int = 0

@@ -14,6 +14,7 @@ HU_MIN = -1000.0
 HU_MAX = 1000.0
 AIR_HU = -1000.0
 MR_SCALE = 1000.0
+MR_PERCENTILES = (0.0, 99.5)
 
 Float32 = npt.NDArray[np.float32]
 
@@ -31,6 +32,25 @@ def unit_to_hu(unit: npt.NDArray[Any]) -> Float32:
     hu *= np.float32(HU_MAX - HU_MIN)
     hu += np.float32(HU_MIN)
     return hu
+
+
+def percentile_units(image: npt.NDArray[Any]) -> Float32:
+    """MR of any shape and scale → network units: the 0th percentile 0, the 99.5th 1.
+
+    Not clipped above, as in the published preparation: the few brightest voxels exceed 1. An image
+    of one value is 0 everywhere.
+    """
+    finite = np.nan_to_num(np.asarray(image, dtype=np.float32), posinf=0.0, neginf=0.0)
+    low, high = np.percentile(finite, MR_PERCENTILES)
+    if high <= low:
+        return np.zeros(finite.shape, np.float32)
+    scaled: Float32 = ((finite - low) / (high - low)).astype(np.float32)
+    return scaled
+
+
+def mr_to_unit(stored: npt.NDArray[Any]) -> Float32:
+    """Stored MR of any shape (`MR_SCALE` at the 99.5th percentile) → network units, from 0 up."""
+    return np.clip(np.asarray(stored, dtype=np.float32), 0.0, None) / np.float32(MR_SCALE)
 
 
 def unit_to_mr(unit: npt.NDArray[Any]) -> Float32:

@@ -14,6 +14,7 @@ from synthct.errors import InputError
 FILE_NAME = "manifest.tsv"
 SPLITS = ("train", "validation", "excluded")
 KINDS = ("image", "real", "pseudo", "phantom")
+MODALITIES = ("CT", "MR")
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,9 @@ class Row:
         image_sha256, pair_sha256: of the prepared files.
         made_by: fingerprint of what was asked for this case; another one makes it anew.
         reason: why it is excluded or has no pair, or what was left out.
+        modality: CT or MR.
+        contrast: of MR, `t1`, `t2`, `flair`, …; empty where it is not known.
+        skull_stripped: of MR, `yes` or `no`.
     """
 
     case: str
@@ -48,17 +52,25 @@ class Row:
     pair_sha256: str = ""
     made_by: str = ""
     reason: str = ""
+    modality: str = "CT"
+    contrast: str = ""
+    skull_stripped: str = ""
 
     def __post_init__(self) -> None:
         if not self.case or not self.subject:
             raise InputError("a manifest row needs a case and a subject")
         if self.split not in SPLITS:
             raise InputError(f"{self.case}: split {self.split!r}; accepted: {', '.join(SPLITS)}")
+        if self.modality not in MODALITIES:
+            raise InputError(
+                f"{self.case}: modality {self.modality!r}; accepted: {', '.join(MODALITIES)}"
+            )
         if self.kind not in KINDS:
             raise InputError(f"{self.case}: kind {self.kind!r}; accepted: {', '.join(KINDS)}")
 
 
 COLUMNS = tuple(f.name for f in fields(Row))
+_LATER = 3  # columns that the first manifests did not have
 
 
 class Manifest(Mapping[str, Row]):
@@ -108,7 +120,7 @@ def read_manifest(path: Path) -> Manifest:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: no manifest can be read", "run `synthct prepare`") from error
     table = csv.DictReader(io.StringIO(text), delimiter="\t", quoting=csv.QUOTE_NONE)
-    if tuple(table.fieldnames or ()) != COLUMNS:
+    if tuple(table.fieldnames or ()) not in (COLUMNS, COLUMNS[:-_LATER]):
         raise InputError(f"{path}: columns {table.fieldnames}; expected {list(COLUMNS)}")
     try:
         return Manifest(Row(**row) for row in table)

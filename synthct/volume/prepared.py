@@ -13,7 +13,7 @@ import numpy.typing as npt
 from synthct.atomic import replacing
 from synthct.errors import GridError, InputError
 from synthct.geometry import Geometry, Spacing
-from synthct.volume.intensity import HU_MAX, HU_MIN
+from synthct.volume.intensity import HU_MAX, HU_MIN, MR_SCALE, percentile_units
 from synthct.volume.resample import resample_image, to_ras
 from synthct.volume.volume import Volume
 
@@ -33,10 +33,39 @@ def conform(volume: Volume, least_mm: float = LEAST_SPACING_MM) -> Volume:
     _check_upright(volume.geometry)
     array = np.nan_to_num(volume.array.astype(np.float32), nan=HU_MIN, posinf=HU_MAX, neginf=HU_MIN)
     clipped = to_ras(volume.with_array(np.clip(array, HU_MIN, HU_MAX)))
-    spacing = coarse_enough(clipped.geometry.spacing_mm, least_mm)
-    if spacing == clipped.geometry.spacing_mm:
-        return clipped
-    return resample_image(clipped, clipped.geometry.with_spacing(spacing))
+    return _coarsened(clipped, least_mm)
+
+
+def conform_mr(volume: Volume, least_mm: float = LEAST_SPACING_MM) -> Volume:
+    """An MR scan as training wants it: RAS, 0 to 1000 between its 0th and 99.5th percentile.
+
+    Raises:
+        GridError: as `conform`.
+        InputError: every voxel has the same value.
+    """
+    _check_upright(volume.geometry)
+    unit = percentile_units(volume.array)
+    if not unit.any():
+        raise InputError("every voxel has the same value", "is it the right file?")
+    scaled = np.clip(unit * np.float32(MR_SCALE), 0, np.iinfo(np.int16).max)
+    return _coarsened(to_ras(volume.with_array(scaled)), least_mm)
+
+
+def is_skull_stripped(image: npt.NDArray[Any]) -> bool:
+    """Whether a prepared head is brain alone: nothing on any side, and zeros all around.
+
+    A whole head meets the lower side with its neck, and most scanners leave noise in the air.
+    """
+    sides = [image[0], image[-1], image[:, 0], image[:, -1], image[:, :, 0], image[:, :, -1]]
+    empty = all(float((side > 0).mean()) < 0.01 for side in sides)
+    return empty and float((image == 0).mean()) > 0.5
+
+
+def _coarsened(volume: Volume, least_mm: float) -> Volume:
+    spacing = coarse_enough(volume.geometry.spacing_mm, least_mm)
+    if spacing == volume.geometry.spacing_mm:
+        return volume
+    return resample_image(volume, volume.geometry.with_spacing(spacing))
 
 
 def coarse_enough(spacing_mm: Spacing, least_mm: float) -> Spacing:

@@ -13,7 +13,11 @@ from synthct.workflows.pairs import SUFFIXES, stem
 USES = ("train", "validation", "skip")
 LABELLED = ("none", "complete", "partial")
 COLUMNS = ("case", "subject", "use", "labels", "ids", "atlas", "reason")
+MORE_COLUMNS = ("modality", "contrast", "skull_stripped")
 HEAD = "head"
+CONTRASTS = {"t1": "t1", "t1w": "t1", "t2": "t2", "t2w": "t2", "pd": "pd", "pdw": "pd",
+             "flair": "flair", "swi": "swi", "mra": "mra", "angio": "mra"}  # fmt: skip
+"""Names that say which MR contrast a file holds: `t1.nii.gz`, `sub-01_T1w.nii.gz`."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,9 @@ class CasePlan:
         scheme: of complete labels; `auto` where the file tells it.
         atlas: cases with complete labels to register, top first; (`head`,) for thresholds alone.
         reason: why it is skipped, or has no pair.
+        modality: CT or MR.
+        contrast: of MR, by the file's name or the table.
+        skull_stripped: of MR, yes or no; empty: told from the image.
     """
 
     case: str
@@ -39,6 +46,9 @@ class CasePlan:
     scheme: str = "auto"
     atlas: tuple[str, ...] = ()
     reason: str = ""
+    modality: str = "CT"
+    contrast: str = ""
+    skull_stripped: str = ""
 
 
 def plan_cases(
@@ -47,18 +57,21 @@ def plan_cases(
     table: Path | None = None,
     excluded: frozenset[str] = frozenset(),
     scheme: str = "auto",
+    modality: str = "auto",
 ) -> tuple[CasePlan, ...]:
     """Every scan under `scans`, in order of name, with what `table` says of it.
 
     A scan that the table does not name is trained on without labels; with labels beside it they
     count as complete, and are read as `scheme`. The column `ids` holds `1=23 3=12` for partial
     labels, the name of a scheme for complete ones. `excluded` cases and subjects are kept for
-    validation.
+    validation. `modality` of all: CT, MR, or auto, which takes a file for MR where its name is that
+    of a contrast.
 
     Raises:
         InputError: no scans; a table that names a case which is not there, or makes no sense.
     """
-    plans = {p.case: replace(p, scheme=scheme) for p in _found(scans)}
+    plans = {p.case: _of_modality(p, modality) for p in _found(scans)}
+    plans = {case: replace(p, scheme=scheme) for case, p in plans.items()}
     for row in _rows(table) if table else []:
         if row["case"] not in plans:
             raise InputError(f"{table}: no scan {row['case']!r} in {scans}", "correct the table")
@@ -85,10 +98,33 @@ def _found(scans: Path) -> list[CasePlan]:
             labels = files.get("labels" if name == "image" else f"{name.removesuffix('_ct')}_dseg")
             case = _case_name(scans, folder, name)
             known = "complete" if labels else "none"
-            plans.append(CasePlan(case, image, labels, subject=case, labels=known))
+            contrast = contrast_of(name)
+            subject = "_".join(folder.relative_to(scans).parts) if contrast else ""
+            plans.append(
+                CasePlan(
+                    case,
+                    image,
+                    labels,
+                    subject=subject or case,
+                    labels=known,
+                    modality="MR" if contrast else "CT",
+                    contrast=contrast,
+                )
+            )
     if not plans:
         raise InputError(f"no scans in {scans}", "accepted: CASE/image.nii.gz, or X_ct.nii.gz")
     return plans
+
+
+def contrast_of(name: str) -> str:
+    """The MR contrast that a file's name ends with; empty where it names none."""
+    return CONTRASTS.get(name.lower().rpartition("_")[2], "")
+
+
+def _of_modality(plan: CasePlan, modality: str) -> CasePlan:
+    if modality == "auto":
+        return plan
+    return replace(plan, modality=modality, contrast=plan.contrast if modality == "MR" else "")
 
 
 def _images(files: Mapping[str, Path]) -> dict[str, Path]:
@@ -111,8 +147,12 @@ def _rows(table: Path) -> list[dict[str, str]]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{table}: cannot be read as text") from error
     rows = list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
-    if not rows or set(rows[0]) != set(COLUMNS):
-        raise InputError(f"{table}: expected the columns {', '.join(COLUMNS)}, tab-separated")
+    have = set(rows[0]) if rows else set()
+    if not set(COLUMNS) <= have <= {*COLUMNS, *MORE_COLUMNS}:
+        raise InputError(
+            f"{table}: expected the columns {', '.join(COLUMNS)}, tab-separated",
+            f"and where wished: {', '.join(MORE_COLUMNS)}",
+        )
     return [{key: (value or "").strip() for key, value in row.items()} for row in rows]
 
 
@@ -125,6 +165,7 @@ def _told(plan: CasePlan, row: Mapping[str, str]) -> CasePlan:
         )
     if labels != "none" and plan.label_file is None:
         raise InputError(f"{plan.case}: {labels} labels, but no label file beside the scan")
+    words = _mr_words(plan, row)
     return replace(
         plan,
         subject=row["subject"] or plan.subject,
@@ -134,7 +175,21 @@ def _told(plan: CasePlan, row: Mapping[str, str]) -> CasePlan:
         scheme=(row["ids"] if labels == "complete" else "") or plan.scheme,
         atlas=tuple(row["atlas"].split()),
         reason=row["reason"],
+        modality=words["modality"],
+        contrast=words["contrast"],
+        skull_stripped=words["skull_stripped"],
     )
+
+
+def _mr_words(plan: CasePlan, row: Mapping[str, str]) -> dict[str, str]:
+    words = {name: row.get(name) or getattr(plan, name) for name in MORE_COLUMNS}
+    if words["modality"] not in ("CT", "MR") or words["skull_stripped"] not in ("", "yes", "no"):
+        raise InputError(
+            f"{plan.case}: modality {words['modality']!r}, skull_stripped "
+            f"{words['skull_stripped']!r}",
+            "modality: CT, MR; skull_stripped: yes, no, or empty",
+        )
+    return words
 
 
 def _ids(case: str, text: str) -> dict[int, int]:

@@ -29,11 +29,18 @@ from synthct.phantom.regions import REGIONS as PHANTOM_REGIONS
 from synthct.record import fingerprint, sha256_of
 from synthct.volume.atlas import Atlas, fuse, transfer
 from synthct.volume.manifest import FILE_NAME, Manifest, Row, read_manifest, write_manifest
-from synthct.volume.prepared import conform, is_cut_out, save_case, without_table
+from synthct.volume.prepared import (
+    conform,
+    conform_mr,
+    is_cut_out,
+    is_skull_stripped,
+    save_case,
+    without_table,
+)
 from synthct.volume.reading import read_image, read_labels
 from synthct.volume.resample import resample_labels, to_ras
 from synthct.volume.volume import LabelVolume, Volume
-from synthct.workflows.cases import HEAD, CasePlan, plan_cases, read_excluded
+from synthct.workflows.cases import HEAD, MORE_COLUMNS, CasePlan, plan_cases, read_excluded
 from synthct.workflows.progress import Progress, SilentProgress
 
 Labels = npt.NDArray[np.uint8]
@@ -58,6 +65,7 @@ class PrepareRequest:
         phantoms: how many parametric phantoms to add to the pairs.
         seed: of phantoms and renderings.
         labels: scheme of complete labels whose ids do not tell it, unless the table names one.
+        modality: CT, MR, or auto: MR where the file's name is that of a contrast.
     """
 
     scans: Path
@@ -68,6 +76,7 @@ class PrepareRequest:
     phantoms: int = 0
     seed: int = 0
     labels: str = "auto"
+    modality: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -105,7 +114,13 @@ def prepare(request: PrepareRequest, progress: Progress | None = None) -> Prepar
     """
     progress = progress or SilentProgress()
     excluded = read_excluded(request.excluded) if request.excluded else frozenset()
-    plans = plan_cases(request.scans, table=request.cases, excluded=excluded, scheme=request.labels)
+    plans = plan_cases(
+        request.scans,
+        table=request.cases,
+        excluded=excluded,
+        scheme=request.labels,
+        modality=request.modality,
+    )
     desk = _Desk(request, plans)
     ordered = sorted(plans, key=lambda p: (p.labels != "complete", p.case))  # atlases come first
     with progress.stage("case", len(ordered) + request.phantoms) as advance:
@@ -139,6 +154,8 @@ class _Desk:
             files += [self.plans[a].image for a in plan.atlas if a in self.plans]
         hashes = [sha256_of(f) for f in files if f]
         asked = {k: v for k, v in asdict(plan).items() if k not in ("image", "label_file")}
+        if plan.modality == "CT":  # entries that were made before there was MR stay
+            asked = {k: v for k, v in asked.items() if k not in MORE_COLUMNS}
         return fingerprint({"format": FORMAT, "plan": asked, "files": hashes,
                             "pseudo": self.request.pseudo_labels})  # fmt: skip
 
@@ -176,9 +193,12 @@ class _Desk:
 
     def scan(self, plan: CasePlan) -> Row:
         row = Row(plan.case, plan.subject, "excluded", "image", source=plan.image.name,
-                  source_sha256=sha256_of(plan.image), reason=plan.reason)  # fmt: skip
+                  source_sha256=sha256_of(plan.image), reason=plan.reason,
+                  modality=plan.modality, contrast=plan.contrast)  # fmt: skip
         if plan.use == "skip":
             return row
+        if plan.modality == "MR":
+            return self._mr(plan, row)
         hu, body, spacing = read_case(plan.image)
         folder = "images" if plan.use == "train" else "validation"
         meta = {"id": plan.case, "subject": plan.subject, "kind": "image", "split": plan.use}
@@ -187,6 +207,21 @@ class _Desk:
                       spacing_mm=" x ".join(f"{s:.4g}" for s in spacing))  # fmt: skip
         found = self._labels(plan, hu, body, spacing) if plan.use == "train" else None
         return row if found is None else self._pair(row, hu, spacing, *found)
+
+    def _mr(self, plan: CasePlan, row: Row) -> Row:
+        """An MR scan, without labels: its units, contrast, and whether its skull is gone."""
+        volume = conform_mr(read_image(plan.image, "MR"))
+        spacing = volume.geometry.spacing_mm
+        image = np.rint(volume.array).astype(np.int16)
+        stripped = plan.skull_stripped or ("yes" if is_skull_stripped(image) else "no")
+        meta = {"id": plan.case, "subject": plan.subject, "kind": "image", "split": plan.use,
+                "modality": "MR", "contrast": plan.contrast,
+                "skull_stripped": stripped == "yes"}  # fmt: skip
+        folder = "images" if plan.use == "train" else "validation"
+        saved = self._save(folder, plan.case, {"image": image}, spacing, meta)
+        return replace(row, split=plan.use, image=saved[0], image_sha256=saved[1],
+                       skull_stripped=stripped,
+                       spacing_mm=" x ".join(f"{s:.4g}" for s in spacing))  # fmt: skip
 
     def _pair(self, row: Row, hu: npt.NDArray[Any], spacing: Spacing, kind: str,
               found: PseudoLabels, planes: slice) -> Row:  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,19 +13,27 @@ import torch
 from monai.apps.generation.maisi.networks.autoencoderkl_maisi import AutoencoderKlMaisi
 from torch import nn
 
+from synthct.atomic import write_text
 from synthct.checkpoints.load import load_into, read_metadata, read_tensors, write_tensors
-from synthct.errors import MissingWeights, TrainingError, UsageError
+from synthct.errors import MissingWeights, TrainingError
 from synthct.models.load import SCALE_FACTOR
+from synthct.models.maisi.image_task import ImageTask
 from synthct.models.maisi.latent_task import LatentTask
+from synthct.models.maisi.latents import encoded_cases
 from synthct.models.maisi.networks import build_autoencoder
 from synthct.models.maisi.recipes import MaisiRecipe, recipe
-from synthct.models.maisi.spec import MaisiSpec, preset
+from synthct.models.maisi.spec import preset
 from synthct.models.maisi.vae_task import VaeTask
+from synthct.record import platform_summary, sha256_of, versions
 from synthct.training.loop import fit
-from synthct.training.task import Recipe
+from synthct.training.settings import with_settings
+from synthct.volume.manifest import FILE_NAME
 from synthct.workflows.progress import Progress, SilentProgress
 
 SCALE_BATCHES = 24
+PRESET = "preset"
+"""Metadata of written weights: the networks' preset."""
+Stage = VaeTask | LatentTask | ImageTask
 
 
 @dataclass(frozen=True)
@@ -34,12 +43,14 @@ class Trained:
     task: str
     steps: int
     files: Mapping[str, Path]
+    notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, object]:
         return {
             "task": self.task,
             "steps": self.steps,
             "files": {role: str(path) for role, path in self.files.items()},
+            "notes": list(self.notes),
         }
 
 
@@ -61,28 +72,35 @@ def train(
         data_folder: what `synthct prepare` made.
         output: checkpoints and log; the weights are written here as `{role}.safetensors`.
         settings: `key=value` of the recipe, as text.
-        start: folder with the weights of the stages before; `output` by default. A ControlNet
-            that lies there too is where the ControlNet stage goes on from.
+        start: folder with the weights of the stages before; `output` by default. Weights of this
+            stage that lie there too are where it goes on from (with `start` given).
 
     Raises:
         UsageError: an unknown task, recipe or setting; a checkpoint without `resume`.
         MissingWeights: a stage before has not been trained.
         TrainingError: the run became NaN.
     """
-    chosen = recipe(task, recipe_name)
-    loop = with_settings(chosen.loop, settings or {})
-    output, progress = Path(output), progress or SilentProgress()
-    start = output if start is None else Path(start)
-    stage = _stage(task, dataclasses.replace(chosen, loop=loop), Path(data_folder), start)
+    chosen = with_settings(recipe(task, recipe_name), settings or {})
+    loop, data_folder, output = chosen.loop, Path(data_folder), Path(output)
+    progress = progress or SilentProgress()
+    stage = _stage(task, chosen, data_folder, Path(start) if start else None, output)
+    for note in stage.notes:
+        progress.say(note)
+    _write_record(output / task, task, recipe_name, chosen, stage, data_folder)
     with progress.stage(task, loop.steps) as advance:
         networks = fit(stage, loop, output / task, resume=resume, advance=advance, say=progress.say)
     files = {role: output / f"{role}.safetensors" for role in networks}
-    metadata = {"task": task, "recipe": recipe_name, "steps": str(loop.steps)}
-    if isinstance(stage, LatentTask):
+    metadata = {
+        "task": task,
+        "recipe": recipe_name,
+        "steps": str(loop.steps),
+        PRESET: chosen.preset,
+    }
+    if not isinstance(stage, VaeTask):
         metadata[SCALE_FACTOR] = repr(stage.scale_factor)
     for role, network in networks.items():
         write_half(files[role], network, metadata)
-    return Trained(task, loop.steps, files)
+    return Trained(task, loop.steps, files, stage.notes)
 
 
 def write_half(path: Path, network: nn.Module, metadata: Mapping[str, str]) -> None:
@@ -97,52 +115,100 @@ def write_half(path: Path, network: nn.Module, metadata: Mapping[str, str]) -> N
     write_tensors(path, half, dict(metadata), overwrite=True)
 
 
-def with_settings(loop: Recipe, settings: Mapping[str, str]) -> Recipe:
-    """`loop` with some fields replaced, each read as the type that it has.
-
-    Raises:
-        UsageError: no such field, or a value that is none of its type.
-    """
-    fields = {field.name: getattr(loop, field.name) for field in dataclasses.fields(loop)}
-    changes: dict[str, Any] = {}
-    for name, text in settings.items():
-        if name not in fields:
-            raise UsageError(f"no setting {name!r}", f"one of: {', '.join(fields)}")
-        changes[name] = _read(name, text, type(fields[name]))
-    return dataclasses.replace(loop, **changes)
-
-
-def _read(name: str, text: str, kind: type) -> object:
-    try:
-        if kind is bool:
-            return {"true": True, "false": False}[text.lower()]
-        return kind(text)
-    except (ValueError, KeyError):
-        raise UsageError(f"{name}={text}: {kind.__name__} expected") from None
+def _write_record(
+    folder: Path, task: str, name: str, chosen: MaisiRecipe, stage: Stage, data_folder: Path
+) -> None:
+    """`run.json`: what this run is, before its first step."""
+    manifest = data_folder / FILE_NAME
+    record: dict[str, Any] = {
+        "task": task,
+        "recipe": name,
+        "settings": dataclasses.asdict(chosen),
+        "notes": list(stage.notes),
+        "manifest_sha256": sha256_of(manifest) if manifest.is_file() else None,
+        "versions": versions(),
+        "platform": platform_summary(),
+    }
+    write_text(folder / "run.json", json.dumps(record, indent=2) + "\n", overwrite=True)
 
 
-def _stage(task: str, chosen: MaisiRecipe, folder: Path, start: Path) -> VaeTask | LatentTask:
-    spec, loop = preset(chosen.preset), chosen.loop
+def _stage(task: str, chosen: MaisiRecipe, folder: Path, start: Path | None, output: Path) -> Stage:
     if task == "maisi-vae":
-        return VaeTask(
-            spec,
-            folder / "images",
-            loop.seed,
-            bfloat16=loop.bfloat16,
-            phantoms=folder / "pairs" if (folder / "pairs").is_dir() else None,
-        )
-    autoencoder = load_into(lambda: build_autoencoder(spec.autoencoder), _weights(start, "vae"))
+        return _vae_stage(chosen, folder, start)
+    before = start or output
+    vae = _weights(before, "vae")
+    autoencoder = load_into(lambda: build_autoencoder(preset(chosen.preset).autoencoder), vae)
+    if not preset(chosen.preset).controlnet:
+        return _image_stage(chosen, folder, autoencoder, vae, start)
+    return _latent_stage(task, chosen, folder, autoencoder, before)
+
+
+def _vae_stage(chosen: MaisiRecipe, folder: Path, start: Path | None) -> VaeTask:
+    stage = VaeTask(
+        preset(chosen.preset),
+        folder / "images",
+        chosen.loop.seed,
+        voxels=chosen.crops.voxels,
+        size_factors=chosen.crops.size_factors,
+        spacing_range_mm=chosen.crops.spacing_range_mm,
+        phantoms=folder / "pairs" if (folder / "pairs").is_dir() else None,
+        phantom_share=chosen.crops.phantom_share,
+        bfloat16=chosen.loop.bfloat16,
+        loss_weights=chosen.vae,
+    )
+    if start is not None:
+        stage.begin_from(_floats(_weights(start, "vae")))
+    return stage
+
+
+def _image_stage(
+    chosen: MaisiRecipe,
+    folder: Path,
+    autoencoder: AutoencoderKlMaisi,
+    vae: Path,
+    start: Path | None,
+) -> ImageTask:
+    grown = None if start is None else start / "unet.safetensors"
+    grown = grown if grown is not None and grown.is_file() else None
+    sha256 = sha256_of(vae)
+    if grown is not None:
+        factor = _stated(grown)
+    else:
+        factor = scale_factor(chosen, autoencoder, folder, sha256)
+    stage = ImageTask(
+        preset(chosen.preset),
+        folder / "images",
+        folder / "latents",
+        autoencoder,
+        sha256,
+        factor,
+        seed=chosen.loop.seed,
+        spacing_range_mm=chosen.crops.spacing_range_mm,
+        bfloat16=chosen.loop.bfloat16,
+    )
+    if grown is not None:
+        stage.begin_from(_floats(grown))
+    return stage
+
+
+def _latent_stage(
+    task: str, chosen: MaisiRecipe, folder: Path, autoencoder: AutoencoderKlMaisi, start: Path
+) -> LatentTask:
     controlled = task == "maisi-controlnet"
     unet = _weights(start, "unet") if controlled else None
-    factor = scale_factor(spec, autoencoder, folder) if unet is None else _stated(unet)
+    factor = scale_factor(chosen, autoencoder, folder) if unet is None else _stated(unet)
     stage = LatentTask(
-        spec,
+        preset(chosen.preset),
         folder / "pairs",
         autoencoder,
         factor,
         controlled,
-        seed=loop.seed,
-        bfloat16=loop.bfloat16,
+        seed=chosen.loop.seed,
+        voxels=chosen.crops.voxels,
+        size_factors=chosen.crops.size_factors,
+        spacing_range_mm=chosen.crops.spacing_range_mm,
+        phantom_share=chosen.crops.phantom_share,
+        bfloat16=chosen.loop.bfloat16,
     )
     if unet is not None:
         grown = start / "controlnet.safetensors"
@@ -154,11 +220,24 @@ def _floats(path: Path) -> dict[str, torch.Tensor]:
     return {key: value.float() for key, value in read_tensors(path).items()}
 
 
-def scale_factor(spec: MaisiSpec, autoencoder: AutoencoderKlMaisi, folder: Path) -> float:
-    """1 / standard deviation of the latents of some crops: what diffusion multiplies them with."""
-    scans = VaeTask(spec, folder / "images", seed=1)
-    with torch.no_grad():
-        latents = [autoencoder.encode(scans.batch(n))[0].flatten() for n in range(SCALE_BATCHES)]
+def scale_factor(
+    chosen: MaisiRecipe, autoencoder: AutoencoderKlMaisi, folder: Path, vae_sha256: str = ""
+) -> float:
+    """1 / standard deviation of the latents of some scans: what diffusion multiplies them with."""
+    encoded = encoded_cases(folder / "latents", vae_sha256) if vae_sha256 else []
+    if encoded:
+        latents = [case.mean.flatten() for case in encoded[:SCALE_BATCHES]]
+    else:
+        scans = VaeTask(
+            preset(chosen.preset),
+            folder / "images",
+            seed=1,
+            spacing_range_mm=chosen.crops.spacing_range_mm,
+        )
+        with torch.no_grad():
+            latents = [
+                autoencoder.encode(scans.batch(n))[0].flatten() for n in range(SCALE_BATCHES)
+            ]
     return float(1.0 / torch.cat(latents).std())
 
 
@@ -176,4 +255,4 @@ def _weights(folder: Path, role: str) -> Path:
     return path
 
 
-__all__ = ["Trained", "train"]
+__all__ = ["Trained", "train", "with_settings"]

@@ -1,7 +1,7 @@
 """Training examples: crops of prepared scans at random spacings, as tensors.
 
-A prepared case is an `.npz` with `image` (int16 HU, RAS), `spacing_mm`, and for pairs `labels`
-(uint8 MAISI ids) and, for phantoms, `tissues` instead of an image.
+A prepared case is an `.npz` with `image` (int16, RAS: HU, or thousandths of network units for MR),
+`spacing_mm`, and for pairs `labels` (uint8 MAISI ids) and, for phantoms, `tissues`.
 Crops keep the whole field of view in plane wherever the voxel budget allows: GroupNorm takes its
 statistics over what it is fed, and must meet in training the shares of air that it meets in use.
 """
@@ -21,10 +21,11 @@ from torch.nn import functional
 
 from synthct.errors import InputError
 from synthct.labels.render import render_hu
-from synthct.volume.intensity import hu_to_unit
+from synthct.volume.intensity import hu_to_unit, mr_to_unit
 
 Triple = tuple[int, int, int]
 AIR_HU = -1000
+AIR = {"CT": AIR_HU, "MR": 0}
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,18 @@ class Case:
     def meta(self) -> dict[str, Any]:
         return dict(json.loads(str(self.arrays["meta"]))) if "meta" in self.arrays else {}
 
+    @property
+    def modality(self) -> str:
+        return str(self.meta.get("modality", "CT"))
+
 
 def trimmed(arrays: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-    """The case cut to the box of its body: generation never samples the air around it either."""
+    """The case cut to the box of its body: generation never samples the air around it either.
+
+    Without labels or a body (MR, which is generated without a mask) it stays whole.
+    """
+    if "labels" not in arrays and "body" not in arrays:
+        return arrays
     inside = arrays["labels"] > 0 if "labels" in arrays else arrays["body"]
     box = body_box(inside)
     return {name: a[box] if a.ndim == 3 else a for name, a in arrays.items()}
@@ -155,6 +165,11 @@ def resize_labels(array: npt.NDArray[Any], shape: Triple) -> npt.NDArray[Any]:
     return array[np.ix_(*index)]
 
 
+def image_of(case: Case, crop: Crop) -> torch.Tensor:
+    """The crop of a scan in its stored units, (1, 1, X, Y, Z)."""
+    return resize_image(cut(case.arrays["image"], crop, AIR[case.modality]), crop.shape)
+
+
 def phantom_image(
     case: Case, crop: Crop, rng: np.random.Generator
 ) -> tuple[torch.Tensor, npt.NDArray[np.uint8]]:
@@ -165,8 +180,10 @@ def phantom_image(
     return hu, labels
 
 
-def unit_image(hu: torch.Tensor) -> torch.Tensor:
-    return torch.as_tensor(hu_to_unit(hu.numpy()), dtype=torch.float32)
+def unit_image(stored: torch.Tensor, modality: str = "CT") -> torch.Tensor:
+    """Stored units → network units, float32."""
+    to_unit = hu_to_unit if modality == "CT" else mr_to_unit
+    return torch.as_tensor(to_unit(stored.numpy()), dtype=torch.float32)
 
 
 def _triple(values: npt.NDArray[Any]) -> Triple:

@@ -21,7 +21,7 @@ from synthct.models.maisi.conditions import Conditions, conditions, label_bits, 
 from synthct.models.maisi.mask_start import start_mask_encoder
 from synthct.models.maisi.networks import build_controlnet, build_unet
 from synthct.models.maisi.spec import MaisiSpec
-from synthct.training.loop import autocast
+from synthct.training.precision import autocast
 
 BODY = 200
 DROPPABLE = (*SOLID_ORGANS, *HOLLOW_ORGANS, *VESSELS, *HEART, *MUSCLES)
@@ -74,8 +74,9 @@ class LossWeights:
 class LatentTask:
     """Shared by both stages: `controlled` is the ControlNet stage.
 
-    In the ControlNet stage the U-Net goes on learning when `train_unet` is set: a small U-Net has
-    no capacity to spare for what it never uses. The published recipe freezes it.
+    In the ControlNet stage the U-Net goes on learning unless the recipe says
+    `trainable=controlnet`, as the published one does: a small U-Net has no capacity to spare for
+    what it never uses.
     """
 
     spec: MaisiSpec
@@ -83,7 +84,6 @@ class LatentTask:
     autoencoder: AutoencoderKlMaisi
     scale_factor: float
     controlled: bool
-    train_unet: bool = True
     seed: int = 0
     voxels: int = 64 * 64 * 60
     size_factors: tuple[float, ...] = (0.5, 0.5, 1.0, 1.0, 3.0)
@@ -122,15 +122,19 @@ class LatentTask:
         elif self.controlnet is not None:
             copy_encoder(self.unet, self.controlnet)
             start_mask_encoder(self.controlnet.get_submodule("controlnet_cond_embedding"))
-        self.unet.requires_grad_(not self.controlled or self.train_unet)
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
         networks: dict[str, nn.Module] = {"unet": self.unet}
         return networks | ({"controlnet": self.controlnet} if self.controlnet else {})
 
-    def batch(self, step: int) -> LatentBatch:
-        rng = np.random.default_rng([self.seed, 2 + self.controlled, step])
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a run's record has to say of the data."""
+        return (f"pairs: {len(self.scans)} scans, {len(self.phantoms)} phantoms",)
+
+    def batch(self, index: int) -> LatentBatch:
+        rng = np.random.default_rng([self.seed, 2 + self.controlled, index])
         hu, labels, known, spacing_mm = self._pair(rng)
         with torch.no_grad():
             image = data.unit_image(hu)

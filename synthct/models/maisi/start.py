@@ -40,9 +40,8 @@ def nearly_linear(autoencoder: AutoencoderKlMaisi) -> None:
     Raises:
         UsageError: its groups are too small to hold the constants and one signal.
     """
-    norms = [m for m in autoencoder.modules() if isinstance(m, MaisiGroupNorm3D)]
-    groups = norms[0].num_groups
-    if min(norm.num_channels for norm in norms) < 4 * groups:
+    groups = _norms(autoencoder)[0].num_groups
+    if not can_start_linear(autoencoder):
         raise UsageError(
             f"{groups} groups leave fewer than 4 channels a group in the autoencoder",
             "give its spec wider maps or fewer groups",
@@ -56,9 +55,14 @@ def nearly_linear(autoencoder: AutoencoderKlMaisi) -> None:
     nn.init.constant_(_bias(sigma), LOG_VARIANCE)
 
 
+def can_start_linear(autoencoder: AutoencoderKlMaisi) -> bool:
+    """Whether each group of its norms holds the two constants and a pair for one signal."""
+    return all(norm.num_channels >= 4 * norm.num_groups for norm in _norms(autoencoder))
+
+
 def hold_constants(autoencoder: AutoencoderKlMaisi) -> None:
     """Keep every gradient from the constant channels: a step on them would move whole volumes."""
-    groups = next(m for m in autoencoder.modules() if isinstance(m, MaisiGroupNorm3D)).num_groups
+    groups = _norms(autoencoder)[0].num_groups
     for part in (autoencoder.encoder, autoencoder.decoder):
         convs = [m for m in part.modules() if isinstance(m, nn.Conv3d)]
         for conv in convs:
@@ -74,6 +78,10 @@ def hold_constants(autoencoder: AutoencoderKlMaisi) -> None:
         for norm in (m for m in part.modules() if isinstance(m, MaisiGroupNorm3D)):
             _hold(norm.weight, _kept(norm.num_channels, groups))
             _hold(norm.bias, _kept(norm.num_channels, groups))
+
+
+def _norms(network: nn.Module) -> list[MaisiGroupNorm3D]:
+    return [m for m in network.modules() if isinstance(m, MaisiGroupNorm3D)]
 
 
 def _kept(channels: int, groups: int) -> torch.Tensor:

@@ -3,47 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from synthct.models.maisi import data
 from synthct.models.maisi.networks import build_autoencoder
 from synthct.models.maisi.spec import MaisiSpec
-from synthct.models.maisi.start import hold_constants, nearly_linear
-from synthct.training.loop import autocast
-
-
-@dataclass(frozen=True)
-class VaeLoss:
-    """Weights of the loss. Intensities are in network units: 1 = 2000 HU."""
-
-    soft_window: float = 0.5
-    gradient: float = 0.5
-    kl: float = 5e-5
-    window_unit: tuple[float, float] = (0.4, 0.65)
-    """The soft-tissue window, −200..300 HU."""
-
-    def __call__(
-        self, out: torch.Tensor, image: torch.Tensor, mu: torch.Tensor, sigma: torch.Tensor
-    ) -> tuple[torch.Tensor, dict[str, float]]:
-        l1 = functional.l1_loss(out, image)
-        low, high = self.window_unit
-        soft = functional.l1_loss(_window(out, low, high), _window(image, low, high))
-        edges = gradient_l1(out, image)
-        kl = kl_divergence(mu, sigma)
-        loss = l1 + self.soft_window * soft + self.gradient * edges + self.kl * kl
-        figures = {"l1": l1, "soft": soft, "edges": edges, "kl": kl, "latent_std": mu.std()}
-        return loss, {name: float(value.detach()) for name, value in figures.items()}
+from synthct.models.maisi.start import can_start_linear, hold_constants, nearly_linear
+from synthct.models.maisi.vae_loss import VaeLoss, kl_divergence
+from synthct.training.adversary import Adversary, feature_distance, held
+from synthct.training.kl_control import KlControl
+from synthct.training.perceptual import pretrained_loss
+from synthct.training.precision import autocast
+from synthct.training.task import Figures
 
 
 @dataclass
 class VaeTask:
-    """Batches of `batch_size` crops of about `voxels` voxels each, one at a time on the CPU."""
+    """Batches of one crop of about `voxels` voxels."""
 
     spec: MaisiSpec
     scans: Path
@@ -56,24 +37,53 @@ class VaeTask:
     phantom_share: float = 0.2
     spacing_range_mm: tuple[float, float] = (2.0, 5.0)
     bfloat16: bool = True
-    loss_weights: VaeLoss = VaeLoss()
+    loss_weights: VaeLoss = field(default_factory=VaeLoss)
+    critic: Adversary | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         torch.manual_seed(self.seed)
         self.autoencoder = build_autoencoder(self.spec.autoencoder)
-        nearly_linear(self.autoencoder)
-        hold_constants(self.autoencoder)
+        if can_start_linear(self.autoencoder):
+            nearly_linear(self.autoencoder)
+            hold_constants(self.autoencoder)
+        weights = self.loss_weights
+        if weights.opposed:
+            self.critic = Adversary(weights.channels, weights.critic_channels)
+        self._pretrained = pretrained_loss() if weights.perceptual else None
+        self._control = KlControl(weights.kl)
+        self._last: tuple[torch.Tensor, torch.Tensor] | None = None
         self.cases = data.cases_in(self.scans)
         pairs = data.cases_in(self.phantoms) if self.phantoms else []
         self.drawn = [case for case in pairs if "tissues" in case.arrays]
+
+    def begin_from(self, autoencoder: Mapping[str, torch.Tensor]) -> None:
+        """Go on from weights of the same network instead of the linear start."""
+        self.autoencoder.load_state_dict(autoencoder)
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
         return {"vae": self.autoencoder}
 
-    def batch(self, step: int) -> torch.Tensor:
+    @property
+    def beside(self) -> Mapping[str, nn.Module]:
+        found: dict[str, nn.Module] = {"kl": self._control}
+        return found | ({"critic": self.critic} if self.critic is not None else {})
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a run's record has to say of the loss."""
+        if not self.loss_weights.perceptual:
+            return ("no perceptual loss",)
+        if self._pretrained is not None:
+            return ("perceptual loss: LPIPS (squeeze), MONAI's PerceptualLoss",)
+        return (
+            "perceptual loss: features of the run's own discriminator, as the weights of MONAI's "
+            "PerceptualLoss are not on this machine",
+        )
+
+    def batch(self, index: int) -> torch.Tensor:
         """Image in network units, (1, 1, X, Y, Z)."""
-        rng = np.random.default_rng([self.seed, 1, step])
+        rng = np.random.default_rng([self.seed, 1, index])
         phantom = bool(self.drawn) and rng.random() < self.phantom_share
         cases = self.drawn if phantom else self.cases
         case = cases[rng.integers(len(cases))]
@@ -84,35 +94,66 @@ class VaeTask:
             spacing_range_mm=self.spacing_range_mm,
             multiple=self.spec.grid_multiple,
         )
-        if phantom:
-            hu = data.phantom_image(case, crop, rng)[0]
-        else:
-            hu = data.resize_image(data.cut(case.arrays["image"], crop, data.AIR_HU), crop.shape)
+        image = data.phantom_image(case, crop, rng)[0] if phantom else data.image_of(case, crop)
         flips = [axis for axis in (2, 3, 4) if rng.random() < 0.5]
-        return data.unit_image(hu.flip(flips))
+        return data.unit_image(image.flip(flips), case.modality)
 
-    def loss(self, batch: torch.Tensor, step: int) -> tuple[torch.Tensor, dict[str, float]]:
+    def loss(self, batch: torch.Tensor, step: int) -> tuple[torch.Tensor, Figures]:
+        weights = self.loss_weights
         with autocast(self.bfloat16, batch.device):
-            out, mu, sigma = self.autoencoder(batch)
-        return self.loss_weights(out.float(), batch, mu.float(), sigma.float())
+            mu, sigma = self._encoded(batch)
+            out = self.autoencoder.decode(self.autoencoder.sampling(mu, sigma)).float()
+        mu, sigma = mu.float(), sigma.float()
+        loss, figures = weights.reconstruction(out, batch)
+        latent_std = float(mu.detach().std())
+        kl = kl_divergence(mu, sigma)
+        kl_weight = self._control.observe(latent_std) if weights.kl_controlled else weights.kl
+        loss = loss + kl_weight * kl
+        figures |= {"kl": float(kl.detach()), "kl_weight": kl_weight, "latent_std": latent_std}
+        if self.critic is not None:
+            more, judged = self._judged(out, batch, step)
+            loss, figures = loss + more, figures | judged
+        return loss, figures
 
+    def critic_loss(self) -> tuple[torch.Tensor, Figures]:
+        assert self.critic is not None and self._last is not None
+        made, real = self._last
+        with autocast(self.bfloat16, made.device):
+            loss = self.critic.errors(self.critic.judge(real), self.critic.judge(made))
+        return loss, {"critic": float(loss.detach())}
 
-def gradient_l1(out: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
-    """Mean absolute difference of the neighbour differences along i, j, k."""
-    parts = [
-        functional.l1_loss(torch.diff(out, dim=dim), torch.diff(image, dim=dim))
-        for dim in (2, 3, 4)
-    ]
-    return torch.stack(parts).mean()
+    def _encoded(self, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and sigma; without a graph where nothing of the encoder moves."""
+        moves = any(
+            p.requires_grad
+            for name, p in self.autoencoder.named_parameters()
+            if name.startswith(("encoder.", "quant_conv"))
+        )
+        with torch.set_grad_enabled(moves):
+            mu, sigma = self.autoencoder.encode(batch)
+        return mu, sigma
 
-
-def kl_divergence(mu: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-    """Of N(mu, sigma²) from N(0, 1), summed over channels, mean over latent voxels."""
-    per_value = 0.5 * (mu.pow(2) + sigma.pow(2) - 2 * torch.log(sigma.clamp_min(1e-8)) - 1)
-    return per_value.sum(dim=1).mean()
-
-
-def _window(image: torch.Tensor, low: float, high: float) -> torch.Tensor:
-    """Into [0, 1] with a little slope outside, so that no voxel is without a gradient."""
-    inside = image.clamp(low, high)
-    return (inside + 0.02 * (image - inside) - low) / (high - low)
+    def _judged(
+        self, out: torch.Tensor, image: torch.Tensor, step: int
+    ) -> tuple[torch.Tensor, Figures]:
+        """The adversarial and the perceptual term, each times its weight."""
+        assert self.critic is not None
+        weights = self.loss_weights
+        made, real = weights.views(out), weights.views(image)
+        self._last = made.detach(), real
+        loss, figures = out.new_zeros(()), {}
+        with held(self.critic), autocast(self.bfloat16, out.device):
+            seen = self.critic.judge(made)
+            with torch.no_grad():
+                wanted = self.critic.judge(real)
+        if weights.adversarial and step >= weights.adversarial_from:
+            fooled = self.critic.fooled(seen)
+            loss = loss + weights.adversarial * fooled
+            figures["adversarial"] = float(fooled.detach())
+        if weights.perceptual:
+            near = feature_distance(seen, wanted)
+            if self._pretrained is not None:
+                near = self._pretrained(out, image)
+            loss = loss + weights.perceptual * near
+            figures["perceptual"] = float(near.detach())
+        return loss, figures

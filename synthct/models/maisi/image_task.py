@@ -1,0 +1,118 @@
+"""Training the U-Net of an image-only model: the flow from noise to latents of whole scans."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from monai.apps.generation.maisi.networks.autoencoderkl_maisi import AutoencoderKlMaisi
+from torch import nn
+
+from synthct.diffusion.rectified_flow import RectifiedFlow, velocity
+from synthct.models.maisi import data
+from synthct.models.maisi.conditions import Conditions, conditions
+from synthct.models.maisi.latents import encoded_cases
+from synthct.models.maisi.modality import UNKNOWN, modality_class
+from synthct.models.maisi.networks import build_unet
+from synthct.models.maisi.spec import MaisiSpec
+from synthct.training.precision import autocast
+from synthct.training.task import Figures
+
+UNTOLD_SHARE = 0.1
+"""Of the examples come without their contrast, so that guidance has something to lead away from."""
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """Latent (1, C, x, y, z), and what is told beside."""
+
+    latent: torch.Tensor
+    conditions: Conditions
+
+
+@dataclass
+class ImageTask:
+    """Whole scans, encoded beforehand (`latents`) or anew for every batch (`images`)."""
+
+    spec: MaisiSpec
+    images: Path
+    latents: Path
+    autoencoder: AutoencoderKlMaisi
+    vae_sha256: str
+    scale_factor: float
+    seed: int = 0
+    spacing_range_mm: tuple[float, float] = (2.0, 2.0)
+    bfloat16: bool = True
+    unet: nn.Module = field(init=False)
+
+    def __post_init__(self) -> None:
+        torch.manual_seed(self.seed + 1)
+        self.unet = build_unet(self.spec)
+        self.autoencoder.eval().requires_grad_(False)
+        self.encoded = encoded_cases(self.latents, self.vae_sha256)
+        self.cases = [] if self.encoded else data.cases_in(self.images)
+
+    def begin_from(self, unet: Mapping[str, torch.Tensor]) -> None:
+        self.unet.load_state_dict(unet)
+
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        return {"unet": self.unet}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        how = f"{len(self.encoded)} encoded volumes" if self.encoded else "encoded batch by batch"
+        return (f"latents: {how}",)
+
+    def batch(self, index: int) -> ImageBatch:
+        rng = np.random.default_rng([self.seed, 4, index])
+        if self.encoded:
+            case = self.encoded[rng.integers(len(self.encoded))]
+            latent, spacing_mm, meta = case.sample(rng), case.spacing_mm, case.meta
+        else:
+            latent, spacing_mm, meta = self._encoded_now(rng)
+        code = modality_class(
+            str(meta.get("modality", "CT")),
+            str(meta.get("contrast", "")),
+            skull_stripped=bool(meta.get("skull_stripped")),
+        )
+        told = conditions(
+            self.spec,
+            regions=tuple(meta.get("regions", ())),
+            spacing_mm=spacing_mm,
+            modality_class=UNKNOWN if rng.random() < UNTOLD_SHARE else code,
+        )
+        return ImageBatch(latent * self.scale_factor, told)
+
+    def loss(self, batch: ImageBatch, step: int) -> tuple[torch.Tensor, Figures]:
+        latent = batch.latent
+        flow = RectifiedFlow(latent[0, 0].numel(), self.spec.base_numel)
+        time = flow.shift(torch.rand(1))
+        noise = torch.randn_like(latent)
+        noisy = flow.add_noise(latent, noise, time)
+        with autocast(self.bfloat16, latent.device):
+            predicted = self.unet(noisy, time * 1000, **batch.conditions.unet_arguments())
+        loss = (predicted.float() - velocity(latent, noise)).square().mean()
+        return loss, {"blind": float(loss.detach())}
+
+    def _encoded_now(
+        self, rng: np.random.Generator
+    ) -> tuple[torch.Tensor, tuple[float, float, float], dict[str, object]]:
+        case = self.cases[rng.integers(len(self.cases))]
+        crop = data.random_crop(
+            case,
+            rng,
+            voxels=int(np.prod(case.shape)) * 8,
+            spacing_range_mm=self.spacing_range_mm,
+            multiple=self.spec.grid_multiple,
+        )
+        image = data.image_of(case, crop)
+        if rng.random() < 0.5:
+            image = image.flip(2)
+        with torch.no_grad(), autocast(self.bfloat16, image.device):
+            mean, sigma = self.autoencoder.encode(data.unit_image(image, case.modality))
+        noise = torch.from_numpy(rng.standard_normal(mean.shape, dtype=np.float32))
+        return mean.float() + sigma.float() * noise, crop.spacing_mm, case.meta
