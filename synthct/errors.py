@@ -8,6 +8,7 @@ SynthctError
 │   └── OutputError         permission, disk full
 ├── QualityError 4          QC failed, or nothing could be checked
 ├── MemoryBudgetError 5     does not fit in the memory given
+│   └── RanOutOfMemory      it looked as if it fitted, and the machine had less
 ├── WeightsError 6          missing, damaged, unsafe, offline, licence
 │   ├── MissingWeights
 │   ├── DamagedWeights
@@ -89,6 +90,21 @@ class MemoryBudgetError(SynthctError):
     def as_dict(self) -> dict[str, object]:
         known = {} if self.minimum is None else {"minimum": self.minimum}
         return {**super().as_dict(), **known}
+
+
+class RanOutOfMemory(MemoryBudgetError):
+    """The machine had less than was planned with, in the `part` of the work that was under way.
+
+    A smaller plan for that part may still end well.
+    """
+
+    def __init__(self, part: str, minimum: int | None = None) -> None:
+        super().__init__(
+            f"the machine ran out of memory ({part}), with the smallest plan",
+            "close other programs, or ask for fewer voxels (--spacing, --size)",
+            minimum,
+        )
+        self.part = part
 
 
 class WeightsError(SynthctError):

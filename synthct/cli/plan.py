@@ -61,8 +61,8 @@ def plan(
 
     Exit code 5 when the budget is too small; with --json, error.minimum is the smallest that works,
     in bytes. --json: model, size, fed (voxels with padding), latent, steps, memory {device,
-    allowed_bytes, resident_bytes, peak_bytes, minimum_bytes, work_macs, choice, stages [name,
-    precision, peak_bytes, minimum_bytes, work_macs, choice, schedule]}.
+    allowed_bytes, resident_bytes, peak_bytes, minimum_bytes, work_macs, streamed, choice, stages
+    [name, precision, peak_bytes, minimum_bytes, work_macs, choice, schedule]}.
     """
     from synthct.workflows.plan import plan as run
     from synthct.workflows.request import memory_bytes

@@ -8,6 +8,8 @@ from typing import Literal
 
 SamplerName = Literal["rflow", "heun", "midpoint", "adams", "ddpm", "ddim", "dpm++"]
 Precision = Literal["float32", "bfloat16"]
+Part = Literal["embedding", "sampling"]
+"""Of the work before decoding: what memory may run out in."""
 
 BODY_MARGIN = 2
 """Voxels of air kept around the box of the body, which alone is sampled."""
@@ -30,6 +32,9 @@ class Execution:
     spill_bytes: int = 0
     """Disk that maps may be moved to, in a temporary file in `spill_folder`."""
     spill_folder: Path | None = None
+    """Also of a streamed image."""
+    streamed: bool = False
+    """The image goes slab by slab into a temporary int16 file, and memory never holds it."""
 
 
 @dataclass(frozen=True)

@@ -228,9 +228,15 @@ def to_ras(volume: AnyVolume) -> AnyVolume:
 
 def from_ras(volume: AnyVolume, original: Geometry) -> AnyVolume:
     """The inverse of `to_ras`: `volume` lies on `original.as_ras()` and goes back to `original`."""
+    seen = ras_as(volume, original)
+    return _moved(seen, np.ascontiguousarray(seen.array), original)
+
+
+def ras_as(volume: AnyVolume, original: Geometry) -> AnyVolume:
+    """`from_ras` without a copy: the same memory, seen in the order of `original`."""
     axes, flips = original.to_ras()
     array = np.flip(volume.array, _flipped(flips)).transpose(np.argsort(axes))
-    return _moved(volume, np.ascontiguousarray(array), original)
+    return _moved(volume, array, original)
 
 
 def _flipped(flips: tuple[bool, bool, bool]) -> tuple[int, ...]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
 from typing import Protocol
 
+from synthct.errors import RanOutOfMemory
 from synthct.models.protocols import Generator
 from synthct.models.settings import Sampling
 from synthct.quality.checks import judge
@@ -24,7 +26,7 @@ class Made:
 
     volume: Volume
     verdict: Verdict
-    attempt: int
+    sampling: Sampling
     seconds: dict[str, float]
 
 
@@ -32,6 +34,16 @@ class Draw(Protocol):
     """The sampling of the attempt of that number; [seed, attempt] makes its noise."""
 
     def __call__(self, attempt: int) -> Sampling: ...
+
+
+class Replan(Protocol):
+    """What is done from now on where memory ran out in spite of the plan.
+
+    Raises:
+        MemoryBudgetError: nothing smaller is known.
+    """
+
+    def __call__(self, error: RanOutOfMemory) -> None: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,12 +57,13 @@ class Attempts:
     norms: Norms
     progress: Progress
     clock: Clock
+    replan: Replan
 
     def best(self, case: str, draw: Draw, retries: int) -> Made:
         """The first try that passes; where none does, the least bad of 1 + `retries`."""
         best: Made | None = None
         for attempt in range(retries + 1):
-            made = self.one(draw(attempt))
+            made = self._in_what_there_is(draw, attempt)
             if made.verdict.passed:
                 return made
             if best is None or made.verdict.badness < best.verdict.badness:
@@ -58,6 +71,15 @@ class Attempts:
             self.progress.say(f"{case} try {attempt}: QC failed: {made.verdict.reason}")
         assert best is not None
         return best
+
+    def _in_what_there_is(self, draw: Draw, attempt: int) -> Made:
+        """A single try; where memory runs out on the way, again from the same noise."""
+        while True:
+            try:
+                return self.one(draw(attempt))
+            except RanOutOfMemory as error:
+                self.replan(error)
+            gc.collect()  # what the error's frames held
 
     def one(self, sampling: Sampling) -> Made:
         """A single try."""
@@ -72,7 +94,7 @@ class Attempts:
         with clock("QC"), self.progress.stage("QC"):
             verdict = self._judge(volume, self.placement.written)
         self.clock.add(clock)
-        return Made(volume, verdict, sampling.attempt, clock.seconds)
+        return Made(volume, verdict, sampling, clock.seconds)
 
     def _judge(self, volume: Volume, labels: LabelVolume | None) -> Verdict:
         if labels is None:

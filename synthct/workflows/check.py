@@ -179,6 +179,8 @@ def _job(
         masked=mask is not None,
         budget_bytes=request.max_memory_bytes,
         spill_folder=getattr(request, "output", Path()),
+        streamable=grid.inner.same_as(grid.asked.as_ras()),
+        kept=getattr(request, "samples", 1) - 1 + (getattr(request, "retries", 0) > 0),
     )
 
 

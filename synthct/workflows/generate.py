@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from synthct.checkpoints import catalogue
-from synthct.errors import SynthctError, UsageError
+from synthct.errors import RanOutOfMemory, SynthctError, UsageError
 from synthct.models.load import load_generator, pick_device
 from synthct.models.settings import SamplerName, Sampling
 from synthct.outputs import case as cases
@@ -18,7 +18,6 @@ from synthct.outputs.sidecar import (
     CaseSummary,
     LabelOut,
     RunRecord,
-    SamplingRecord,
     Sidecar,
     now,
 )
@@ -30,6 +29,7 @@ from synthct.workflows.check import check_request
 from synthct.workflows.drawn_mask import with_mask
 from synthct.workflows.guidance import scales
 from synthct.workflows.inputs import mask_file
+from synthct.workflows.memory import smaller, told_smaller
 from synthct.workflows.outcome import Case, GenerateReport, exit_code, summary_of, unsuccessful
 from synthct.workflows.placement import labels_out, place
 from synthct.workflows.progress import Progress, SilentProgress
@@ -122,6 +122,7 @@ class _Run:
         cases.require_writable(request.output)
         with self.clock("mask"):
             self.placement = place(self.plan.mask, self.plan.grid)
+        self.execution = self.plan.memory.execution
         self.notes = self._notes()
         for note in self.notes:
             self.progress.say(note)
@@ -161,7 +162,19 @@ class _Run:
             self.norms,
             self.progress,
             self.clock,
+            self._replan,
         )
+
+    def _replan(self, error: RanOutOfMemory) -> None:
+        """Do less at once from now on, and say so."""
+        memory = self.plan.memory
+        found = smaller(memory.job, self.execution, error.part)
+        if found is None:
+            raise RanOutOfMemory(error.part, memory.minimum_bytes) from None
+        note = f"memory ran out ({error.part}): again {told_smaller(self.execution, found)}"
+        self.execution = found
+        self.notes = (*self.notes, note)
+        self.progress.say(note)
 
     def _case(self, names: CaseNames) -> Case:
         if self.request.resume:
@@ -239,7 +252,7 @@ class _Run:
             reference_times=request.time_steps == "reference",
             whole=entry.sizes is not None,
             compile=request.compile,
-            execution=plan.memory.execution,
+            execution=self.execution,
         )
 
     def _sidecar(self, names: CaseNames, made: Made, scheme: str) -> Sidecar:
@@ -247,7 +260,7 @@ class _Run:
         return Sidecar(
             model=model_record(plan.entry, plan.weights),
             **units_record(plan.entry),
-            sampling=self._sampling_record(names.seed, made.attempt),
+            sampling=sampling_record(made.sampling, plan.told, request, str(self.device)),
             mask=mask_record(plan.mask, request.mask, self.placement.lost),
             label_out=LabelOut(asked=request.label_out, scheme=scheme),
             grid=grid_record(plan.grid),
@@ -257,10 +270,6 @@ class _Run:
             request_sha256=self.hash,
             seconds=made.seconds,
         )
-
-    def _sampling_record(self, seed: int, attempt: int) -> SamplingRecord:
-        sampling = self._sampling(seed, attempt)
-        return sampling_record(sampling, self.plan.told, self.request, str(self.device))
 
 
 __all__ = ["Case", "GenerateReport", "GenerateRequest", "generate", "unsuccessful"]

@@ -10,7 +10,7 @@ import numpy as np
 from synthct.geometry import Geometry
 from synthct.labels.scheme import maisi_name
 from synthct.volume.intensity import AIR_HU
-from synthct.volume.resample import from_ras, resample_image, resample_labels, to_ras
+from synthct.volume.resample import from_ras, ras_as, resample_image, resample_labels, to_ras
 from synthct.volume.volume import LabelVolume, Volume
 from synthct.workflows.grid import GridPlan
 from synthct.workflows.mask import UnderstoodMask
@@ -56,6 +56,8 @@ def place(mask: UnderstoodMask | None, grid: GridPlan) -> Placement:
 
 def on_asked_grid(inner: Volume, grid: GridPlan, written: LabelVolume | None) -> Volume:
     """A sampled volume on the grid asked for; −1000 where the label is 0, nothing else."""
+    if inner.array.dtype == np.int16:
+        return _where_it_lies(inner, grid.asked, written)
     target = grid.asked.as_ras()
     moved = inner if inner.geometry.same_as(target) else resample_image(inner, target)
     rounded = np.rint(from_ras(moved, grid.asked).array)
@@ -63,6 +65,15 @@ def on_asked_grid(inner: Volume, grid: GridPlan, written: LabelVolume | None) ->
     if written is not None:
         hu[written.array == 0] = int(AIR_HU)
     return Volume(hu, grid.asked, inner.modality)
+
+
+def _where_it_lies(inner: Volume, asked: Geometry, written: LabelVolume | None) -> Volume:
+    """The same for a volume that is rounded and streamed: its own file, seen in another order."""
+    seen = ras_as(inner, asked)
+    if written is not None:
+        for plane, ids in zip(seen.array, written.array, strict=True):
+            plane[ids == 0] = int(AIR_HU)
+    return seen
 
 
 def labels_out(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from synthct.errors import MemoryBudgetError
 from synthct.models.maisi.spec import preset
 from synthct.workflows import machine
-from synthct.workflows.memory import Job, RunPlan, StageName, plan_run
+from synthct.workflows.memory import Job, RunPlan, StageName, plan_run, smaller, told_smaller
 
 GIB = 2**30
 LARGE = (512, 512, 768)
@@ -112,6 +112,56 @@ def test_disk_to_spill_to_lowers_what_decoding_needs(monkeypatch: pytest.MonkeyP
     assert _least(other) < without
     execution = plan_run(replace(other, budget_bytes=_least(other))).execution
     assert (execution.spill_bytes, execution.spill_folder) == (2**40, Path("here"))
+
+
+def test_the_image_streams_where_the_budget_asks_for_it() -> None:
+    """A small patient in a wide view: nothing else takes as much as the image."""
+    job = replace(_job("mini-ct"), inner=(512, 512, 256), asked=(512, 512, 256))
+    roomy = plan_run(job)
+    assert not roomy.execution.streamed
+    narrow = plan_run(replace(job, budget_bytes=_least(job)))
+    assert narrow.execution.streamed
+    assert narrow.stages[-1].peak_bytes < roomy.stages[-1].peak_bytes
+    assert "streams into a temporary file" in narrow.choice
+    unstreamed = _least(replace(job, streamable=False))
+    assert unstreamed > _least(job)
+    kept = plan_run(replace(job, streamable=False, budget_bytes=unstreamed))
+    assert not kept.execution.streamed
+
+
+def test_streaming_leaves_the_result_out_of_decoding() -> None:
+    """Four bytes a voxel less in the smallest plan: what the float image takes."""
+    job = replace(_job("mini-ct", (256, 256, 256)), stage="decode")
+    saved = _least(replace(job, streamable=False)) - _least(job)
+    assert saved == pytest.approx(4 * 256**3, rel=0.1)
+
+
+def test_images_that_wait_in_memory_count() -> None:
+    job = replace(_job("mini-ct", (256, 256, 256)), streamable=False)
+    more = _least(replace(job, kept=3)) - _least(job)
+    assert more == 3 * 2 * 256**3
+    assert _least(replace(job, streamable=True, kept=3)) == _least(replace(job, streamable=True))
+
+
+def test_a_host_that_cannot_hold_the_image_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = replace(_job("mini-ct", (256, 256, 256)), device="cuda")
+    assert not plan_run(job).execution.streamed
+    monkeypatch.setattr(machine, "host_room", lambda: 22 * 256**3 - 1)
+    assert plan_run(replace(job, steps=31)).execution.streamed
+
+
+def test_memory_that_runs_out_is_answered_until_nothing_smaller_is_known() -> None:
+    job = _job()
+    how = replace(plan_run(job).execution, sampling="float32", mask_tile=192)
+    tried = [how]
+    while (found := smaller(job, tried[-1], "embedding")) is not None:
+        assert told_smaller(tried[-1], found)
+        tried.append(found)
+    assert [one.mask_tile for one in tried] == [192, 128, 96, 64, 32, 32]
+    assert [one.sampling for one in tried] == ["float32"] * 5 + ["bfloat16"]
+    assert smaller(job, how, "sampling") == replace(how, sampling="bfloat16")
+    assert smaller(replace(job, precision="float32"), how, "sampling") is None
+    assert smaller(replace(job, device="mps"), how, "sampling") is None
 
 
 def test_the_document_names_every_stage_and_adds_up() -> None:

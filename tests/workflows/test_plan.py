@@ -52,7 +52,7 @@ def test_the_document_has_what_the_help_says(capsys: pytest.CaptureFixture[str])
     memory = found["memory"]
     assert set(memory) == {
         *("device", "allowed_bytes", "resident_bytes", "peak_bytes", "minimum_bytes"),
-        *("work_macs", "choice", "stages"),
+        *("work_macs", "streamed", "choice", "stages"),
     }
     keys = {"name", "precision", "peak_bytes", "minimum_bytes", "work_macs", "choice", "schedule"}
     assert all(set(stage) == keys for stage in memory["stages"])

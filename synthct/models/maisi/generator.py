@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +15,11 @@ from monai.apps.generation.maisi.networks.controlnet_maisi import ControlNetMais
 from monai.apps.generation.maisi.networks.diffusion_model_unet_maisi import DiffusionModelUNetMaisi
 
 from synthct.diffusion.denoiser import Denoiser
+from synthct.errors import RanOutOfMemory
 from synthct.geometry import Geometry, Shape, Spacing
 from synthct.models.maisi.conditions import conditions
 from synthct.models.maisi.control import TILE, MaskEmbedding
-from synthct.models.maisi.decode import decode
+from synthct.models.maisi.decode import ImageSink, decode
 from synthct.models.maisi.guidance import (
     UNKNOWN_MODALITY,
     Bound,
@@ -24,12 +27,14 @@ from synthct.models.maisi.guidance import (
     branches,
     denoiser,
 )
+from synthct.models.maisi.hu_file import Box, HuFile
 from synthct.models.maisi.plans import decode_plan
 from synthct.models.maisi.sampling import compile_blocks, draw_noise, sample
 from synthct.models.maisi.spec import MaisiSpec
 from synthct.models.protocols import Stage
-from synthct.models.settings import BODY_MARGIN, Execution, Sampling
-from synthct.training.loop import fast_bfloat16
+from synthct.models.settings import BODY_MARGIN, Execution, Part, Sampling
+from synthct.tiling.heap import is_out_of_memory
+from synthct.training.precision import fast_bfloat16
 from synthct.volume.intensity import AIR_HU, unit_to_hu, unit_to_mr
 from synthct.volume.volume import LabelVolume, Volume
 
@@ -69,7 +74,7 @@ class MaisiGenerator:
         regions: tuple[str, ...],
         stage: Stage = lambda name, done, total: None,
     ) -> Volume:
-        """HU (MR: its own units), float32, on the grid of `place` (RAS).
+        """HU (MR: its own units) on the grid of `place` (RAS): float32, or int16 where streamed.
 
         With labels, only the box of the body is sampled; the rest of the grid, which lies outside
         the patient, is air. Without, the whole field of view is.
@@ -79,31 +84,40 @@ class MaisiGenerator:
         box = _whole(geometry.shape) if labels is None or sampling.whole else _box(labels)
         part = None if labels is None else labels[box]
         i, j, k = (s.stop - s.start for s in box)
-        unit = self._unit_image((i, j, k), part, geometry.spacing_mm, sampling, regions, stage)
-        air, to_scanner = SCANNER_UNITS[self.modality]
-        image = np.full(geometry.shape, air, dtype=np.float32)
-        image[box] = to_scanner(unit)
+        how = sampling.execution or self.execution
+        fill = self._in_file if how.streamed else self._in_memory
+        with torch.inference_mode():
+            latent = self.latent((i, j, k), part, geometry.spacing_mm, sampling, regions, stage)
+            latent.div_(self.scale_factor)
+            image = fill(latent, geometry.shape, box, how, stage)
         return Volume(image, geometry, self.modality)
 
-    @torch.inference_mode()
-    def _unit_image(
-        self,
-        shape: Shape,
-        labels: npt.NDArray[Any] | None,
-        spacing_mm: Spacing,
-        sampling: Sampling,
-        regions: tuple[str, ...],
-        stage: Stage,
-    ) -> npt.NDArray[np.float32]:
-        """The decoder's output for a box of `shape` voxels, in network units."""
-        latent = self.latent(shape, labels, spacing_mm, sampling, regions, stage)
-        image = self._decoded(latent.div_(self.scale_factor), sampling, stage)
-        i, j, k = shape
-        return image[0, 0, :i, :j, :k].numpy()
+    def _in_memory(
+        self, latent: torch.Tensor, shape: Shape, box: Box, how: Execution, stage: Stage
+    ) -> npt.NDArray[Any]:
+        """Scanner units, with the decoded latent in its box and air around it."""
+        air, to_scanner = SCANNER_UNITS[self.modality]
+        unit = self._decoded(latent, how, stage)
+        assert unit is not None  # no sink was given
+        i, j, k = (slice(0, s.stop - s.start) for s in box)
+        image = np.full(shape, air, dtype=np.float32)
+        image[box] = to_scanner(unit[0, 0, i, j, k].numpy())
+        return image
 
-    def _decoded(self, latent: torch.Tensor, sampling: Sampling, stage: Stage) -> torch.Tensor:
-        """(1, 1, X, Y, Z) on the CPU, by the plan for this shape."""
-        how = sampling.execution or self.execution
+    def _in_file(
+        self, latent: torch.Tensor, shape: Shape, box: Box, how: Execution, stage: Stage
+    ) -> npt.NDArray[Any]:
+        """The same rounded to integers, in a temporary file that the array stands for."""
+        air, to_scanner = SCANNER_UNITS[self.modality]
+        file = HuFile(how.spill_folder, shape, box, air=air, to_scanner=to_scanner)
+        with file as volume:
+            self._decoded(latent, how, stage, volume.write)
+            return volume.array
+
+    def _decoded(
+        self, latent: torch.Tensor, how: Execution, stage: Stage, sink: ImageSink | None = None
+    ) -> torch.Tensor | None:
+        """(1, 1, X, Y, Z) on the CPU, by the plan for this shape; None where it goes to `sink`."""
         i, j, k = latent.shape[2:]
         plan = decode_plan(
             self.spec.autoencoder,
@@ -113,12 +127,14 @@ class MaisiGenerator:
             device=self.device.type,
             host_bytes=how.host_bytes,
             spill_bytes=how.spill_bytes,
+            streamed=sink is not None,
         )
         return decode(
             self.autoencoder,
             latent,
             plan=plan,
             spill_dir=how.spill_folder,
+            sink=sink,
             progress=lambda done, total: stage("decoding slab", done, total),
         )
 
@@ -150,14 +166,16 @@ class MaisiGenerator:
             )
             return Bound(self.unet, told, mask, how)
 
-        told = denoiser(
-            branches(sampling, labels if self.controlnet is not None else None),
-            labels,
-            bind=bind,
-            embed=lambda shown: self._embedding(shown, padded, how),
-        )
-        noise = draw_noise(self._latent_shape(padded), sampling).to(self.device)
-        return sample(told, noise, sampling, self.spec.base_numel, stage).float()
+        with telling_of_memory("embedding"):
+            told = denoiser(
+                branches(sampling, labels if self.controlnet is not None else None),
+                labels,
+                bind=bind,
+                embed=lambda shown: self._embedding(shown, padded, how),
+            )
+        with telling_of_memory("sampling"):
+            noise = draw_noise(self._latent_shape(padded), sampling).to(self.device)
+            return sample(told, noise, sampling, self.spec.base_numel, stage).float()
 
     def _latent_shape(self, padded: list[int]) -> tuple[int, ...]:
         vae = self.spec.autoencoder
@@ -173,6 +191,17 @@ class MaisiGenerator:
         ids[tuple(slice(0, n) for n in labels.shape)] = labels
         with autocast(how, self.device):
             return MaskEmbedding.of(self.controlnet, ids, device=self.device, tile=how.mask_tile)
+
+
+@contextmanager
+def telling_of_memory(part: Part) -> Iterator[None]:
+    """Memory that runs out inside is told with the part of the work that it ran out in."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise RanOutOfMemory(part) from None
 
 
 def _box(labels: npt.NDArray[Any]) -> tuple[slice, slice, slice]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from synthct.errors import MemoryBudgetError, UsageError
+from synthct.errors import MemoryBudgetError, OutputError, UsageError
 from synthct.models.maisi import networks
 from synthct.models.maisi.decode import decode
 from synthct.models.maisi.encode import encode
@@ -23,7 +25,7 @@ from synthct.models.maisi.plans import decode_minimum, decode_plan, encode_plan
 from synthct.models.maisi.spec import PRESETS, AutoencoderSpec, preset
 from synthct.models.maisi.translation import decoder_layers, encoder_layers
 from synthct.tiling.layers import Layer, Residual
-from synthct.volume.intensity import unit_to_hu
+from synthct.volume.intensity import unit_to_hu, unit_to_mr
 from tests.reference.autoencoders import autoencoder, relative_l2
 
 SMALL = AutoencoderSpec((8, 16), (1, 1), 4, 4)
@@ -137,16 +139,34 @@ def test_a_volume_can_stream_into_a_file(tmp_path: Path, axis: int) -> None:
     latent = torch.randn(1, 4, 5, 6, 7, generator=torch.Generator().manual_seed(1))
     image = decode(network, latent, axis=axis)
     expected = np.rint(unit_to_hu(image[0, 0].numpy())).astype(np.int16)
-    shape, corner = (12, 10, 14), (2, 0, 1)
-    with HuFile(tmp_path, shape, corner) as volume:
+    shape, box = (12, 10, 16), (slice(2, 12), slice(0, 10), slice(1, 14))
+    with HuFile(tmp_path, shape, box) as volume:
         assert decode(network, latent, axis=axis, slabs=3, sink=volume.write) is None
         held = volume.array
         assert isinstance(held, np.memmap)
         part = expected[:10, :10, :13]
-        assert np.abs(held[2:, :, 1:].astype(int) - part).max() <= 1
+        assert np.abs(held[box].astype(int) - part).max() <= 1
         assert (held[:2] == -1000).all()
         assert (held[:, :, 0] == -1000).all()
+        assert (held[:, :, 14:] == -1000).all()
+        assert not list(tmp_path.iterdir())  # not even while it is in use
+    assert held[2:4].any()  # whoever holds the array still reads it
+
+
+def test_a_full_disk_is_an_output_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(OutputError, match="No space left"), HuFile(tmp_path, (4, 4, 4)):
+        pass
     assert not list(tmp_path.iterdir())
+
+
+def test_intensities_beyond_int16_are_saturated(tmp_path: Path) -> None:
+    with HuFile(tmp_path, (2, 2, 2), air=0.0, to_scanner=unit_to_mr) as volume:
+        volume.write(0, (0, 2), 0, torch.full((1, 1, 2, 2, 2), 40.0))
+        assert (volume.array == 32767).all()
 
 
 def test_a_volume_that_fails_leaves_nothing(tmp_path: Path) -> None:
