@@ -6,6 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from synthct.errors import UsageError
+from synthct.evaluation.artefacts_metric import ArtefactsMetric
+from synthct.evaluation.diversity import Discrepancy, MultiScaleSsim
+from synthct.evaluation.fidelity import Frechet, Kernel
 from synthct.evaluation.metric import Metric, Settings
 from synthct.evaluation.texture_metric import TextureMetric
 
@@ -21,10 +24,19 @@ class Registered:
 
 
 METRICS: tuple[Registered, ...] = (
+    Registered("fid", "Fréchet distance of slice features, three planes", Frechet.from_settings),
+    Registered("kid", "kernel distance of slice features, unbiased", Kernel.from_settings),
+    Registered("ms-ssim", "likeness of pairs: diversity", MultiScaleSsim.from_settings),
+    Registered("mmd", "discrepancy of whole volumes, linear and RBF", Discrepancy.from_settings),
     Registered(
         "texture",
         "figures that tell a CT from a painted label map",
         TextureMetric.from_settings,
+    ),
+    Registered(
+        "artefacts",
+        "seams, slices that do not follow, noise, HU histogram",
+        ArtefactsMetric.from_settings,
     ),
 )
 

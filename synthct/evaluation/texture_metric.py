@@ -18,6 +18,7 @@ from synthct.evaluation.metric import (
     Number,
     Progress,
     Result,
+    Role,
     Row,
     Settings,
     Study,
@@ -53,6 +54,14 @@ class TextureMetric:
                 advance()
         numbers = [*self._medians(rows), *self._between_seeds(study)]
         return Result(tuple(numbers), tuple(rows), tuple(_missed(rows)))
+
+    def roles(self) -> tuple[Role, ...]:
+        return ("real", "synthetic")
+
+    def prepare(self, case: Case, study: Study) -> None:
+        """The slow part of one case, kept in the study's cache."""
+        if case.labels and case.modality == "CT":
+            self._figures(study, case)
 
     def _figures(self, study: Study, case: Case) -> dict[str, float]:
         found = study.cache.arrays(
