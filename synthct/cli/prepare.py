@@ -10,6 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from synthct.cli.console import DONE, JsonOption, QuietOption, VerboseOption, edge, emit
+from synthct.cli.words import MaxMemoryOption
+from synthct.workflows.request import memory_bytes
 
 _SOME_FAILED = 7
 
@@ -57,6 +59,24 @@ def prepare(
         ModalityName,
         typer.Option("--modality", help="auto: MR where a file is called t1, t2, flair, …"),
     ] = ModalityName.auto,
+    encode: Annotated[
+        Path | None,
+        typer.Option("--encode", metavar="DIR", help="Then encode them with DIR's trained VAE."),
+    ] = None,
+    spec: Annotated[
+        str | None,
+        typer.Option("--spec", metavar="NAME", help="Networks of that VAE; default: its file's."),
+    ] = None,
+    mirrored: Annotated[
+        bool, typer.Option("--mirrored", help="Encode each a second time, left and right changed.")
+    ] = False,
+    multiple: Annotated[
+        int | None,
+        typer.Option(
+            "--multiple", min=1, help="Resample sides to multiples of this before encoding (128)."
+        ),
+    ] = None,
+    max_memory: MaxMemoryOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
@@ -85,7 +105,14 @@ def prepare(
     )
     with progress_on_stderr(quiet) as progress:
         result = run(request, progress)
-    emit(result.as_dict(), as_json, lambda made: prepared_text(made, full=verbose), quiet=quiet)
+        made = result.as_dict()
+        if encode is not None:
+            from synthct.workflows.encoding import EncodeRequest, encode_dataset
+
+            budget = None if max_memory is None else memory_bytes(max_memory)
+            wish = EncodeRequest(output, encode, spec, budget, mirrored, multiple)
+            made |= encode_dataset(wish, progress).as_dict()
+    emit(made, as_json, lambda shown: prepared_text(shown, full=verbose), quiet=quiet)
     return _SOME_FAILED if result.failed else DONE
 
 
@@ -96,6 +123,8 @@ def prepared_text(made: Mapping[str, Any], *, full: bool = False) -> str:
         f"{made['train']} scans to train on, {made['validation']} to validate, pairs: {pairs}",
         f"{made['made']} made, {made['kept']} there already: {made['output']}",
     ]
+    if "encoded" in made:
+        lines.append(f"{made['encoded']} encoded, {made['encoded_before']} there already")
     lines += [f"  failed: {case}: {why}" for case, why in made["failed"].items()]
     if full:
         left_out = {**made["excluded"], **made["without_pair"]}

@@ -99,7 +99,7 @@ def _found(scans: Path) -> list[CasePlan]:
             case = _case_name(scans, folder, name)
             known = "complete" if labels else "none"
             contrast = contrast_of(name)
-            subject = "_".join(folder.relative_to(scans).parts) if contrast else ""
+            subject = _person(scans, folder, name) if contrast else ""
             plans.append(
                 CasePlan(
                     case,
@@ -114,6 +114,11 @@ def _found(scans: Path) -> list[CasePlan]:
     if not plans:
         raise InputError(f"no scans in {scans}", "accepted: CASE/image.nii.gz, or X_ct.nii.gz")
     return plans
+
+
+def _person(scans: Path, folder: Path, name: str) -> str:
+    """Whose head a file is that its contrast names: the folder's, or what stands before that."""
+    return "_".join(folder.relative_to(scans).parts) or name.rpartition("_")[0]
 
 
 def contrast_of(name: str) -> str:

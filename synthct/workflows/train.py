@@ -28,11 +28,10 @@ from synthct.record import platform_summary, sha256_of, versions
 from synthct.training.loop import fit
 from synthct.training.settings import with_settings
 from synthct.volume.manifest import FILE_NAME
+from synthct.workflows.encoding import PRESET
 from synthct.workflows.progress import Progress, SilentProgress
 
 SCALE_BATCHES = 24
-PRESET = "preset"
-"""Metadata of written weights: the networks' preset."""
 Stage = VaeTask | LatentTask | ImageTask
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torch import nn
 
 import synthct.models.maisi
 from synthct.checkpoints import catalogue
@@ -24,11 +25,12 @@ def presets() -> list[str]:
 def tensors_in_networks(spec: MaisiSpec) -> dict[str, Shapes]:
     """Role → key → shape, of networks built without memory."""
     with torch.device("meta"):
-        built = {
+        built: dict[str, nn.Module] = {
             "vae": networks.build_autoencoder(spec.autoencoder),
             "unet": networks.build_unet(spec),
-            "controlnet": networks.build_controlnet(spec),
         }
+        if spec.controlnet:
+            built["controlnet"] = networks.build_controlnet(spec)
     return {
         role: {key: tuple(value.shape) for key, value in network.state_dict().items()}
         for role, network in built.items()

@@ -20,6 +20,8 @@ import torch
 from synthct.atomic import replacing
 from synthct.errors import InputError
 
+FOLDER = "latents"
+"""In the dataset's folder: latents of its images; those of its pairs lie one deeper."""
 MIRRORED = ".mirrored"
 """Ends the name of the same case with left and right exchanged."""
 Stored = npt.NDArray[np.float16]
@@ -65,6 +67,11 @@ class EncodedCase:
         mean, sigma = (self._arrays[name].astype(np.float32) for name in ("mean", "sigma"))
         noise = rng.standard_normal(mean.shape, dtype=np.float32)
         return torch.from_numpy(mean + sigma * noise)[None]
+
+
+def pair_folder(dataset: Path) -> Path:
+    """Where the latents of pairs lie, with their labels."""
+    return dataset / FOLDER / "pairs"
 
 
 def save_encoded(

@@ -9,7 +9,7 @@ from synthct.models.maisi.vae_loss import VaeLoss
 from synthct.training.task import Recipe
 
 TASKS = ("maisi-vae", "maisi-diffusion", "maisi-controlnet")
-NAMES = ("mini", "mini-mr", "tiny")
+NAMES = ("mini", "mini-mr", "tiny", "tiny-mr")
 
 
 @dataclass(frozen=True)
@@ -87,13 +87,13 @@ def recipe(task: str, name: str) -> MaisiRecipe:
     """
     if task not in TASKS:
         raise UsageError(f"no training task {task!r}", f"one of: {', '.join(TASKS)}")
-    if name == "tiny":
-        mini = _MINI[task]
-        return replace(
-            mini, preset="tiny", loop=replace(mini.loop, steps=4, save_every=2, log_every=1)
-        )
-    found = _RECIPES.get(name, {}).get(task)
-    if found is None:
-        have = [n for n in NAMES if n == "tiny" or task in _RECIPES[n]]
+    found = _RECIPES.get(name.replace("tiny", "mini"), {}).get(task)
+    if found is None or name not in NAMES:
+        have = [n for n in NAMES if task in _RECIPES[n.replace("tiny", "mini")]]
         raise UsageError(f"no recipe {name!r} for {task}", f"one of: {', '.join(have)}")
-    return found
+    return _tiny(name, found) if name.startswith("tiny") else found
+
+
+def _tiny(preset: str, mini: MaisiRecipe) -> MaisiRecipe:
+    """A smoke test: every code path, a few steps."""
+    return replace(mini, preset=preset, loop=replace(mini.loop, steps=4, save_every=2, log_every=1))
