@@ -12,6 +12,7 @@ import synthct
 from synthct.cli import (
     check,
     console,
+    evaluate,
     generate,
     inspect,
     mask,
@@ -36,7 +37,7 @@ app = typer.Typer(
 )
 
 _COMMANDS = (generate, check, plan, qc, mask, weights, inspect, prepare, train, reconstruction)
-for _command in (*_COMMANDS, selftest):
+for _command in (*_COMMANDS, evaluate, selftest):
     _command.register(app)
 
 

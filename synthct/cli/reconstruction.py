@@ -23,12 +23,6 @@ if TYPE_CHECKING:
 
 _DEFAULT_MODEL = "maisi-mini-ct"
 
-evaluate = typer.Typer(
-    name="evaluate",
-    help="Measure what a model does.\n\nExample: synthct evaluate reconstruction scan.nii.gz",
-    no_args_is_help=True,
-)
-
 ResampleOption = Annotated[
     tuple[float, float, float] | None,
     typer.Option(
@@ -40,7 +34,11 @@ ResampleOption = Annotated[
 def register(app: typer.Typer) -> None:
     app.command("encode")(encode)
     app.command("decode")(decode)
-    app.add_typer(evaluate)
+
+
+def add_to(evaluate: typer.Typer) -> None:
+    """The command of the group `evaluate`."""
+    evaluate.command("reconstruction")(reconstruction)
 
 
 @edge
@@ -111,7 +109,6 @@ def decode(
     emit(result, as_json, lambda made: f"{made['output']}: {_size(made)}", quiet=quiet)
 
 
-@evaluate.command("reconstruction")
 @edge
 def reconstruction(
     volumes: Annotated[list[Path], typer.Argument(metavar="VOLUME...", help="Scans.")],

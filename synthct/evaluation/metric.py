@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from synthct.evaluation.cache import FeatureCache
 from synthct.evaluation.case import Case, Role
@@ -182,6 +182,21 @@ class Metric(Protocol):
         ...
 
 
+@runtime_checkable
+class Prepares(Protocol):
+    """A metric whose slow part is done case by case, and kept in the study's cache.
+
+    The workflow calls `prepare` for each case first, under torchrun for a part of them in each
+    process; `measure` then finds all of it done.
+    """
+
+    def roles(self) -> tuple[Role, ...]:
+        """Whose cases it prepares."""
+        ...
+
+    def prepare(self, case: Case, study: Study) -> None: ...
+
+
 @dataclass(frozen=True)
 class Settings:
     """What the command line chose, for all metrics; a metric takes what concerns it.
@@ -189,24 +204,27 @@ class Settings:
     Attributes:
         features: `mini-slices`, or the file of a feature network.
         feature_options: what its file does not tell (input channels, range, layout), KEY=VALUE.
-        spacing_mm: grid of slices for features.
+        spacing_mm: grid of slices for features; None here and below: as the network was made for.
         share: centred share of the slices of each plane.
         side: slices are padded and cropped to this many pixels.
+        padded: whether the share is one of `side` planes, empty ones included.
         batch: slices at once through the feature network.
         device: where networks run.
-        resamples: of the bootstrap; 0: no intervals.
+        resamples: of the bootstrap; 0: no intervals; None: 200, fewer for wide features.
         segmenter: `totalsegmentator`, `monai-bundle:NAME`, a file; None: no re-segmentation.
         seed: of every random choice.
+        options: `METRIC.KEY` → value, for what one metric alone knows.
     """
 
     features: str = "mini-slices"
     feature_options: Mapping[str, str] = field(default_factory=dict)
-    spacing_mm: float = 1.0
-    share: float = 0.4
-    side: int = 512
+    spacing_mm: float | None = None
+    share: float | None = None
+    side: int | None = None
+    padded: bool | None = None
     batch: int = 16
     device: str = "cpu"
-    resamples: int = 200
+    resamples: int | None = None
     segmenter: str | None = None
     seed: int = 0
     options: Mapping[str, str] = field(default_factory=dict)
@@ -236,6 +254,7 @@ __all__ = [
     "Metric",
     "Needs",
     "Number",
+    "Prepares",
     "Progress",
     "Result",
     "Role",

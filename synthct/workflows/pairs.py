@@ -31,7 +31,7 @@ class Pair:
     @property
     def modality(self) -> str:
         """By the end of the file's name: MR where it says so, else CT."""
-        return "MR" if _ending(stem(self.image)) in _MR else "CT"
+        return modality_of(self.image)
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,27 @@ def find_pairs(paths: Iterable[Path]) -> Found:
             "or name both with --image and --labels-file",
         )
     return Found(tuple(pairs.values()), tuple(alone))
+
+
+def volumes_under(folder: Path) -> Found:
+    """Every volume below a folder, with labels or without; `rejected/` only where it is named.
+
+    Raises:
+        InputError: no such folder.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder", "check the path")
+    return _in_folder(folder)
+
+
+def name_of(image: Path, folder: Path) -> str:
+    """The name of a volume below `folder`, as a pair of it would be listed."""
+    return _name(image, image.relative_to(folder).parent, folder)
+
+
+def modality_of(image: Path) -> str:
+    """By the end of the file's name: MR where it says so, else CT."""
+    return "MR" if _ending(stem(image)) in _MR else "CT"
 
 
 def stem(path: Path) -> str:
