@@ -15,4 +15,5 @@ Image: TypeAlias = torch.Tensor  # (n, 1, i, j, k): network range, 0 to 1
 LabelBits: TypeAlias = torch.Tensor  # (n, 8, i, j, k): bit b of the label in channel b
 FeatureMap: TypeAlias = torch.Tensor  # (n, c, i, j, k): between two layers
 Slab: TypeAlias = torch.Tensor  # (1, c, planes, j, k): some neighbouring planes of one map
+Plane: TypeAlias = torch.Tensor  # (1, c, j, k): one plane of a slab
 PerChannel: TypeAlias = torch.Tensor  # (c,)

@@ -22,6 +22,7 @@ _SMALL_BYTES = 16 * 2**20  # slabs below this are not worth cutting further
 _SHARE_OF_MAPS = 12  # otherwise a slab's work may take 1/12 of the maps it works on
 _OVERHEAD_BYTES = 24 * 2**20  # chunks in flight, scratch of the convolution library
 _RESULT_BYTES = 4
+_COPIES = 1  # made by the convolution library of a GPU, of what it reads and what it writes
 
 # Only to order strategies that fit: multiply-adds and bytes that a machine moves in a second.
 _RATE = {"cpu": 1.5e11, "cuda": 5e13}
@@ -113,7 +114,9 @@ class Plan:
         thickest = max(stop - start for start, stop in self.cuts[index])
         step = self.schedule.steps[index]
         live = self.schedule.live_elements(index, self.spilled)
-        return self.itemsize * (live + step_elements(self.schedule, step, thickest))
+        return self.itemsize * (
+            live + step_elements(self.schedule, step, thickest, self.room.device)
+        )
 
     @property
     def work(self) -> float:
@@ -154,6 +157,7 @@ def by_count(schedule: Schedule, slabs: int, itemsize: int = 4) -> Plan:
 def by_thickness(schedule: Schedule, planes: int, itemsize: int = 4) -> Plan:
     """At most `planes` planes where slabs are largest, slabs of equal cost elsewhere."""
     steps = schedule.steps
+    planes -= planes % 2 if planes > 1 else 0
     target = max(step_elements(schedule, step, min(planes, _planes(step))) for step in steps)
     thick = [max(planes, _thickest(schedule, step, target)) for step in steps]
     return Plan(schedule, _thick_cuts(schedule, thick), itemsize)
@@ -173,7 +177,7 @@ def choose(schedule: Schedule, itemsize: int, room: Room) -> Plan:
 def automatic(schedule: Schedule, itemsize: int = 4, room: Room = Room()) -> Plan:
     """Slabs that cost little beside the maps themselves; nothing is made twice."""
     useful = _useful(schedule, itemsize)
-    thick = [max(1, _thickest(schedule, step, useful)) for step in schedule.steps]
+    thick = [max(1, _thickest(schedule, step, useful, room.device)) for step in schedule.steps]
     return Plan(schedule, _thick_cuts(schedule, thick), itemsize, room)
 
 
@@ -248,7 +252,7 @@ def _thickened(plan: Plan, useful: int) -> Plan:
     fixed = plan.peak_bytes - max(plan.step_bytes(n) for n in range(len(plan.cuts)))
     room = (budget - fixed) // plan.itemsize
     thick = [
-        max(1, _thickest(schedule, step, min(useful, room - live)))
+        max(1, _thickest(schedule, step, min(useful, room - live), plan.room.device))
         for step, live in (
             (step, schedule.live_elements(n, plan.spilled)) for n, step in enumerate(schedule.steps)
         )
@@ -263,24 +267,29 @@ def _useful(schedule: Schedule, itemsize: int) -> int:
 
 def _thick_cuts(schedule: Schedule, thick: list[int]) -> tuple[tuple[Cut, ...], ...]:
     pairs = zip(schedule.steps, thick, strict=True)
-    return tuple(cuts.at_most(_planes(step), planes) for step, planes in pairs)
+    return tuple(cuts.in_pairs(_planes(step), planes) for step, planes in pairs)
 
 
 def _planes(step: Step) -> int:
     return step.size_out[0]
 
 
-def step_elements(schedule: Schedule, step: Step, planes: int) -> int:
+def step_elements(schedule: Schedule, step: Step, planes: int, device: str = "cpu") -> int:
     """Elements alive beside the kept maps while `step` makes a slab of `planes` planes."""
     return slab_elements(
-        schedule.network, step.first, step.end, planes, stores=step.target is not None
+        schedule.network,
+        step.first,
+        step.end,
+        planes,
+        stores=step.target is not None,
+        copies=0 if device == "cpu" else _COPIES,
     )
 
 
-def _thickest(schedule: Schedule, step: Step, elements: int) -> int:
+def _thickest(schedule: Schedule, step: Step, elements: int, device: str = "cpu") -> int:
     """Most planes whose work stays within `elements`; 0 if not even one plane does."""
     options = range(1, _planes(step) + 1)
-    return bisect_right(options, elements, key=lambda planes: step_elements(schedule, step, planes))
+    return bisect_right(options, elements, key=lambda n: step_elements(schedule, step, n, device))
 
 
 def _weights(schedule: Schedule) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 Cut = tuple[int, int]  # first plane, one past the last
+_PAIR = 2
 
 
 def even(planes: int, count: int) -> tuple[Cut, ...]:
@@ -32,3 +33,15 @@ def at_most(planes: int, thickness: int) -> tuple[Cut, ...]:
     if thickness < 1:
         raise ValueError(f"a slab of {thickness} planes holds nothing; use at least 1")
     return even(planes, -(-planes // thickness))
+
+
+def in_pairs(planes: int, thickness: int) -> tuple[Cut, ...]:
+    """As `at_most`, with an even number of planes in every slab but the last, where 2 fit.
+
+    >>> in_pairs(11, 5)
+    ((0, 4), (4, 8), (8, 11))
+    """
+    if thickness < _PAIR:
+        return at_most(planes, thickness)
+    pairs = at_most(-(-planes // _PAIR), thickness // _PAIR)
+    return tuple((_PAIR * first, min(_PAIR * stop, planes)) for first, stop in pairs)

@@ -236,7 +236,7 @@ class _Sweeper:
         first, stop = self.job.team.own(step.size_out[0])
         if first == stop:
             return []
-        inside = cuts.at_most(stop - first, thickness)
+        inside = cuts.in_pairs(stop - first, thickness)
         return [(first + a, first + b) for a, b in inside]
 
     def _emit(self, step: Step, cut: Cut, slab: Slab, gathered: Moments | None) -> None:

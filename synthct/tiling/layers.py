@@ -47,6 +47,7 @@ class Conv:
     after: Triple = (0, 0, 0)
     dilation: Triple = (1, 1, 1)
     groups: int = 1
+    factors: tuple[Tensor, ...] | None = None  # plane kernels that serve in place of the weight
 
     @property
     def channels(self) -> int:

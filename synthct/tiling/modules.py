@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 
+from synthct.tiling import winograd
 from synthct.tiling.kernels import FEW_CHANNELS
 from synthct.tiling.layers import (
     Conv,
@@ -101,8 +104,8 @@ def prepare(layer: Layer, axis: int, dtype: torch.dtype) -> Layer:
     if isinstance(layer, Conv):
         if layer.channels <= FEW_CHANNELS and dtype.itemsize == _HALF:
             dtype = torch.float32
-        return Conv(
-            layer.weight.to(dtype).transpose(2, 2 + axis).contiguous(),
+        turned = Conv(
+            layer.weight.to(dtype).transpose(2, 2 + axis),
             None if layer.bias is None else layer.bias.to(dtype),
             _turn(layer.stride, axis),
             _turn(layer.before, axis),
@@ -110,6 +113,10 @@ def prepare(layer: Layer, axis: int, dtype: torch.dtype) -> Layer:
             _turn(layer.dilation, axis),
             layer.groups,
         )
+        factors = winograd.factors(turned)
+        if factors is not None:
+            return replace(turned, factors=factors)
+        return replace(turned, weight=turned.weight.contiguous())
     if isinstance(layer, TransposedConv):
         return TransposedConv(
             layer.weight.to(dtype).transpose(2, 2 + axis).contiguous(),

@@ -23,7 +23,7 @@ from synthct.tiling.layers import (
 )
 from synthct.tiling.schedule import Network
 
-_COPIES = 2  # a convolution library reorders what it reads and what it writes
+_PLANES_OUT, _PLANES_IN = 2, 1  # in flight inside a convolution by pairs of planes
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,16 @@ class Stage:
     def output_elements(self) -> int:
         return self.channels_out * self.planes_out * prod(self.size_out[1:])
 
-    @property
-    def busy_elements(self) -> int:
-        """Taken while the layer computes one slab, beside its window."""
+    def busy_elements(self, copies: int) -> int:
+        """Taken while the layer computes one slab, beside its window.
+
+        Args:
+            copies: of what it reads and writes that the convolution library makes.
+        """
         moved = self.window_elements + self.output_elements
-        return _COPIES * moved - self.window_elements + self._taps
+        flying = _PLANES_OUT * self.output_elements // self.planes_out
+        flying += _PLANES_IN * self.window_elements // self.window
+        return self.output_elements + max(copies * moved, flying) + self._taps
 
     @property
     def _taps(self) -> int:
@@ -103,19 +108,22 @@ def _stage(layer: Local, before: tuple[int, Triple], after: tuple[int, Triple], 
     return Stage(layer, *before, *after, fresh, window, n)
 
 
-def slab_elements(net: Network, first: int, last: int, planes: int, *, stores: bool = True) -> int:
+def slab_elements(
+    net: Network, first: int, last: int, planes: int, *, stores: bool = True, copies: int = 0
+) -> int:
     """Elements alive beside the kept maps while the sweep [first, last) makes one slab.
 
     Args:
         planes: thickness of the slab at the end of the sweep.
         stores: whether the result is kept, and with it the skip of a block that stays open.
+        copies: see `Stage.busy_elements`.
     """
     if first < last and net.passes[first].whole is not None:
         return 6 * prod(net.maps[first][1]) * net.maps[first][0]  # norm, q, k, v, sum, output
     steps = stages(net, first, last, planes)
     every = [stage for own in steps for stage in own]
     windows = sum(stage.room_elements for stage in every)
-    busiest = max((stage.busy_elements for stage in every), default=0)
+    busiest = max((stage.busy_elements(copies) for stage in every), default=0)
     channels, size = net.maps[last]
     result = channels * planes * prod(size[1:])
     waiting = sum(

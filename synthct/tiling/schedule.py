@@ -65,7 +65,6 @@ class Buffer:
     size: Triple
     first: int
     channels: int = 0
-    widest: int = 0  # channels of the widest map that lives here
     last: int = 0
 
     @property
@@ -259,7 +258,6 @@ class _Placer:
             for slot in slots:
                 buffer = self.buffers[slot.buffer]
                 buffer.last = len(self.steps)
-                buffer.widest = max(buffer.widest, slot.channels)
                 channels = sum(s.channels for s in slots if s.buffer == slot.buffer)
                 buffer.channels = max(buffer.channels, channels)
         self.steps.append(step)

@@ -76,7 +76,7 @@ class Stores:
         i, j, k = stop - first, *buffer.size[1:]
         shape = (1, buffer.channels, i, j, k)
         if number not in self._plan.spilled:
-            layout = memory_format(self._device, buffer.widest, self._dtype)
+            layout = memory_format(self._device)
             return torch.empty(shape, dtype=self._dtype, device=self._device, memory_format=layout)
         flat = self._on_host(prod(shape)) if self._plan.spills_to_host else self._file(prod(shape))
         # Planes one after the other, so that a slab is one run of bytes.

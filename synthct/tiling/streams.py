@@ -151,7 +151,7 @@ class Windowed:
             (1, channels, room, *plane),
             dtype=self._dtype,
             device=self._device,
-            memory_format=memory_format(self._device, channels, self._dtype),
+            memory_format=memory_format(self._device),
         )
 
 
