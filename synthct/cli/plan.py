@@ -62,7 +62,8 @@ def plan(
     Exit code 5 when the budget is too small; with --json, error.minimum is the smallest that works,
     in bytes. --json: model, size, fed (voxels with padding), latent, steps, memory {device,
     allowed_bytes, resident_bytes, peak_bytes, minimum_bytes, work_macs, streamed, choice, stages
-    [name, precision, peak_bytes, minimum_bytes, work_macs, choice, schedule]}.
+    [name, precision, peak_bytes, minimum_bytes, work_macs, choice, schedule]}, time {seconds,
+    macs_per_second, rate (measured or assumed), stages}.
     """
     from synthct.workflows.plan import plan as run
     from synthct.workflows.request import memory_bytes
@@ -103,8 +104,24 @@ def _text(found: Mapping[str, Any]) -> str:
         f"{memory['resident_bytes'] / 2**30:.2f} GiB stay throughout",
         f"smallest     {memory['minimum_bytes'] / 2**30:.2f} GiB",
         f"chosen       {memory['choice']}",
+        f"time         {_time(found['time'])}",
     ]
     return "\n".join(lines)
+
+
+def _time(found: Mapping[str, Any]) -> str:
+    """Said to be an estimate, and from what."""
+    seconds, rate = found["seconds"], found["macs_per_second"]
+    if seconds < 90:
+        amount = f"{seconds:.1f} s"
+    else:
+        amount = f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    parts = ", ".join(f"{name} {share:.1f} s" for name, share in found["stages"].items() if share)
+    source = "of a matrix product here and now" if found["rate"] == "measured" else "assumed"
+    return (
+        f"from {amount} up, an estimate: multiply-adds alone, at {rate / 1e9:.0f} G a second "
+        f"({source}); {parts}"
+    )
 
 
 def _triple(voxels: list[int]) -> str:

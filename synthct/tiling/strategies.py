@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from weakref import WeakKeyDictionary
 
 from synthct.tiling.layers import flow
 from synthct.tiling.pipeline import multiply_adds, slab_elements
@@ -23,8 +24,17 @@ class Edge:
     elements: int  # alive during the hungriest of them, with slabs of one plane
 
 
+_found: WeakKeyDictionary[Network, list[frozenset[int]]] = WeakKeyDictionary()
+
+
 def candidates(net: Network) -> list[frozenset[int]]:
     """Sets of boundaries to keep, no two alike; the one that keeps everything comes first."""
+    if net not in _found:
+        _found[net] = _searched(net)
+    return _found[net]
+
+
+def _searched(net: Network) -> list[frozenset[int]]:
     edges = _edges(net)
     everything = frozenset(range(1, len(net.passes)))
     found: dict[frozenset[int], None] = {everything: None}

@@ -12,6 +12,7 @@ from synthct.checkpoints.catalogue import DEFAULT_MODEL, Entry
 from synthct.errors import UsageError
 from synthct.models.maisi.spec import preset
 from synthct.workflows import machine
+from synthct.workflows.estimate import EstimateDocument, estimate, rate_of
 from synthct.workflows.grid import padded
 from synthct.workflows.memory import Job, MemoryDocument, RunPlan, plan_run
 from synthct.workflows.request import Size
@@ -41,6 +42,7 @@ class PlanDocument(TypedDict):
     latent: list[int]
     steps: int
     memory: MemoryDocument
+    time: EstimateDocument
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class PlanReport:
     fed: tuple[int, int, int]
     steps: int
     memory: RunPlan
+    time: EstimateDocument
 
     def as_dict(self) -> PlanDocument:
         return {
@@ -61,6 +64,7 @@ class PlanReport:
             "latent": [n // self.entry.stride for n in self.fed],
             "steps": self.steps,
             "memory": self.memory.as_dict(),
+            "time": self.time,
         }
 
 
@@ -94,7 +98,9 @@ def plan(**words: Any) -> PlanReport:
         stage=None if request.stage == "all" else request.stage,
         budget_bytes=request.max_memory_bytes,
     )
-    return PlanReport(request, entry, fed, steps, plan_run(job))
+    found = plan_run(job)
+    rate = rate_of(job.device, machine.fast_bfloat16(job.device))
+    return PlanReport(request, entry, fed, steps, found, estimate(found, rate))
 
 
 def known_models() -> tuple[str, ...]:

@@ -218,9 +218,8 @@ def _finishing(job: Job, streamed: bool) -> int:
 
 def host_bytes(job: Job, streamed: bool) -> int:
     """Host memory of finishing, beside what stays."""
-    if streamed:
-        return _FINISH_STREAMED_BYTES
-    return _FINISH_INNER * prod(job.inner) + _FINISH_ASKED * prod(job.asked)
+    kept = _FINISH_INNER * prod(job.inner) + _FINISH_ASKED * prod(job.asked)
+    return min(kept, _FINISH_STREAMED_BYTES) if streamed else kept
 
 
 def asks_for_streaming(job: Job) -> bool:

@@ -8,12 +8,16 @@ import sys
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from synthct.checkpoints.catalogue import entries
 from synthct.cli.main import main
-from synthct.errors import UsageError
+from synthct.errors import MemoryBudgetError, UsageError
 from synthct.workflows.plan import known_models, plan
 
 SMALL = ["--size", "256", "256", "128", "--device", "cpu"]
+IMAGE_MODELS = tuple(e.name for e in entries().values() if e.task != "mask-generator")
 
 
 def _document(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[str, Any]]:
@@ -45,10 +49,33 @@ def test_exit_5_names_the_smallest_budget_that_works(
     assert code == 5
 
 
+@given(
+    model=st.sampled_from(IMAGE_MODELS),
+    size=st.tuples(*[st.integers(1, 400)] * 3),
+    stage=st.sampled_from(["all", "sample", "decode"]),
+    device=st.sampled_from(["cpu", "cuda"]),
+    dtype=st.sampled_from(["auto", "float32", "bfloat16"]),
+)
+@settings(max_examples=15)
+def test_the_named_minimum_works_and_nine_tenths_of_it_do_not(
+    model: str, size: tuple[int, int, int], stage: str, device: str, dtype: str
+) -> None:
+    words = {"model": model, "size": size, "stage": stage, "device": device, "dtype": dtype}
+    with pytest.raises(MemoryBudgetError) as refused:
+        plan(**words, max_memory_bytes=1)
+    least = refused.value.minimum
+    assert least is not None
+    found = plan(**words, max_memory_bytes=least)
+    assert found.memory.peak_bytes <= least
+    with pytest.raises(MemoryBudgetError):
+        plan(**words, max_memory_bytes=int(0.9 * least))
+
+
 def test_the_document_has_what_the_help_says(capsys: pytest.CaptureFixture[str]) -> None:
     code, found = _document(capsys, *SMALL, "--max-memory", "8G")
     assert code == 0
-    assert set(found) == {"model", "size", "fed", "latent", "steps", "memory"}
+    assert set(found) == {"model", "size", "fed", "latent", "steps", "memory", "time"}
+    assert set(found["time"]) == {"seconds", "macs_per_second", "rate", "stages"}
     memory = found["memory"]
     assert set(memory) == {
         *("device", "allowed_bytes", "resident_bytes", "peak_bytes", "minimum_bytes"),
@@ -64,7 +91,16 @@ def test_the_document_has_what_the_help_says(capsys: pytest.CaptureFixture[str])
 def test_the_text_goes_stage_by_stage(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", *SMALL, "--max-memory", "4G"]) == 0
     said = capsys.readouterr().out
-    for words in ("SAMPLING", "U-Net down", "ControlNet", "DECODING", "slabs", "peak", "smallest"):
+    for words in (
+        "SAMPLING",
+        "U-Net down",
+        "ControlNet",
+        "DECODING",
+        "slabs",
+        "peak",
+        "smallest",
+        "an estimate",
+    ):
         assert words in said
 
 

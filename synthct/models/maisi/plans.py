@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
 from synthct.models.maisi.outline import decoder_outline, encoder_outline
@@ -44,7 +45,9 @@ def decode_plan(
     """
     copied = copies_weights(dtype, axis, latent)
     room = Room(budget_bytes, device, host_bytes or 0, spill_bytes or 0, streamed, copied)
-    return _plan(decoder_outline(spec), spec.latent_channels, latent, room, dtype, axis)
+    axis = longest_axis(latent) if axis is None else axis
+    todo = _decoder_schedule(spec, latent, axis)
+    return replace(budget.choose(todo, _ITEMSIZE[dtype], room), axis=axis)
 
 
 def decode_minimum(
@@ -61,7 +64,7 @@ def decode_minimum(
     """Bytes of the smallest budget that `decode_plan` accepts, with the same words."""
     copied = copies_weights(dtype, axis, latent)
     room = Room(None, device, host_bytes or 0, spill_bytes or 0, streamed, copied)
-    todo = _schedule(decoder_outline(spec), spec.latent_channels, latent, axis)
+    todo = _decoder_schedule(spec, latent, axis)
     return budget.minimum(todo, _ITEMSIZE[dtype], room)
 
 
@@ -76,7 +79,9 @@ def encode_plan(
 ) -> Plan:
     """How an image is encoded; arguments and errors as for `decode_plan`."""
     room = Room(budget_bytes, device, copies_weights=copies_weights(dtype, axis, image))
-    return _plan(encoder_outline(spec), 1, image, room, dtype, axis)
+    axis = longest_axis(image) if axis is None else axis
+    todo = _schedule(encoder_outline(spec), 1, image, axis)
+    return replace(budget.choose(todo, _ITEMSIZE[dtype], room), axis=axis)
 
 
 def longest_axis(size: tuple[int, ...]) -> int:
@@ -88,22 +93,15 @@ def copies_weights(dtype: str, axis: int | None, size: tuple[int, ...]) -> bool:
     return dtype != "float32" or (longest_axis(size) if axis is None else axis) != 0
 
 
-def _plan(
-    layers: tuple[Layer, ...],
-    channels: int,
-    size: Triple,
-    room: Room,
-    dtype: Precision,
-    axis: int | None,
-) -> Plan:
-    axis = longest_axis(size) if axis is None else axis
-    todo = _schedule(layers, channels, size, axis)
-    return replace(budget.choose(todo, _ITEMSIZE[dtype], room), axis=axis)
+@lru_cache(maxsize=4)
+def _decoder_schedule(spec: AutoencoderSpec, latent: Triple, axis: int | None) -> Schedule:
+    """The same object for the same question, so that what is found out about it is kept."""
+    axis = longest_axis(latent) if axis is None else axis
+    return _schedule(decoder_outline(spec), spec.latent_channels, latent, axis)
 
 
-def _schedule(layers: tuple[Layer, ...], channels: int, size: Triple, axis: int | None) -> Schedule:
+def _schedule(layers: tuple[Layer, ...], channels: int, size: Triple, axis: int) -> Schedule:
     """With the axis that is cut put first; kernels and borders are alike along all axes."""
     turned = list(size)
-    axis = longest_axis(size) if axis is None else axis
     turned[0], turned[axis] = turned[axis], turned[0]
     return schedule(layers, channels, (turned[0], turned[1], turned[2]))
