@@ -148,19 +148,25 @@ def present(entry: Entry, weights: Path | None = None) -> bool:
     return all(place.path.is_file() for place in _places(entry, weights).values())
 
 
-def data_file(entry: Entry, name: str) -> Path:
-    """A published file beside the weights (`entry.data`), fetched before.
+def data_file(entry: Entry, name: str, weights: Path | None = None) -> Path:
+    """A published file beside the weights (`entry.data`): of their folder, imported, or fetched.
 
     Raises:
-        MissingWeights: it was not fetched, or the model has none of that name.
+        MissingWeights: it is not there, or the model has none of that name.
     """
-    pulled = read_pulled(entry.base or entry.name).data.get(name)
-    if pulled is None or not pulled.location.is_file():
-        raise MissingWeights(
-            f"{entry.name}: its {name} is not on this machine",
-            f"`synthct weights pull {entry.base or entry.name} --data`",
-        )
-    return pulled.location
+    published, model = entry.data[name], entry.base or entry.name
+    folder = folder_of(entry, weights)
+    beside = [folder / published.name, folder / published.path, folder.parent / published.path]
+    pulled = read_pulled(model).data.get(name)
+    known = [] if pulled is None or weights is not None else [pulled.location]
+    for path in (*beside, *known):
+        if path.is_file():
+            return path
+    raise MissingWeights(
+        f"{entry.name}: its {name} ({published.name}) is not on this machine",
+        f"`synthct weights pull {model}{' --data' if published.optional else ''}`, or put the file "
+        f"into {folder}",
+    )
 
 
 def expected_sha256(entry: Entry, weights: Path | None = None) -> dict[str, str]:

@@ -116,12 +116,21 @@ def generate(
         typer.Option(
             "--mask-dir",
             metavar="DIR",
-            help="Choose masks from this folder, by --anatomy, --region and --spacing.",
+            help="Choose masks from this folder (or the published zip), by --anatomy, --region "
+            "and --spacing.",
         ),
+    ] = None,
+    mask_weights: Annotated[
+        Path | None,
+        typer.Option("--mask-weights", metavar="DIR", help="The mask generator's weights."),
     ] = None,
     mask_steps: Annotated[
         int | None,
-        typer.Option("--mask-steps", min=1, help="Of the mask generator; default: its own."),
+        typer.Option(
+            "--mask-steps",
+            min=1,
+            help="Of the mask generator; fewer than its own are walked by dpm++.",
+        ),
     ] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -156,10 +165,11 @@ def generate(
         "overwrite": overwrite,
         "resume": resume,
     }
-    wished = bool(anatomy or organ_size or mask_dir)
+    wished = bool(anatomy or organ_size or mask_dir or mask_weights)
     if wished and (demo or case.mask is not None):
         raise UsageError(
-            "--anatomy, --organ-size and --mask-dir find a mask: --mask and --demo bring one",
+            "--anatomy, --organ-size, --mask-dir and --mask-weights find a mask: "
+            "--mask and --demo bring one",
             "give one of them",
         )
     with progress_on_stderr(quiet) as progress:
@@ -167,7 +177,7 @@ def generate(
             from synthct.workflows.wishes import Wish, generate_wished
 
             wish = Wish(
-                tuple(anatomy or ()), tuple(organ_size or ()), mask_dir, mask_steps=mask_steps
+                tuple(anatomy or ()), tuple(organ_size or ()), mask_dir, mask_weights, mask_steps
             )
             report = generate_wished(wish, progress=progress, **words)
         elif demo:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,6 +12,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from synthct.checkpoints import catalogue
 from synthct.errors import RanOutOfMemory, SynthctError, UsageError
 from synthct.models.load import load_generator, pick_device
+from synthct.models.protocols import Generator
 from synthct.models.settings import SamplerName, Sampling
 from synthct.outputs import case as cases
 from synthct.outputs.names import CaseNames, stem_of
@@ -90,26 +92,78 @@ def generate(mask: Any = None, *, progress: Progress | None = None, **words: Any
             return _Run(complete, progress, drawn).go()
 
 
+def generate_each(
+    masks: Mapping[int, Path],
+    *,
+    wish: Mapping[str, Any],
+    progress: Progress,
+    clock: Clock | None = None,
+    remarks: tuple[str, ...] = (),
+    **words: Any,
+) -> GenerateReport:
+    """For each seed the image of its own mask: one run, one record, the networks loaded once.
+
+    Args:
+        masks: seed → mask.
+        wish: how the masks were found, for the record.
+        progress: told how far it is.
+        clock: of what came before.
+        remarks: of what came before.
+        words: as for `generate`, less mask, seed and samples.
+
+    Raises: as `generate`.
+    """
+    clock = clock or Clock()
+    runs: list[_Run] = []
+    for seed, path in masks.items():
+        request = GenerateRequest.of(mask=path, seed=seed, **words)
+        run = _Run(request, progress, remarks, clock=clock, lender=runs[0] if runs else None)
+        run.among_others = len(masks) > 1
+        run.ready()
+        runs.append(run)
+    done = tuple(case for run in runs for case in run.cases())
+    notes = tuple(dict.fromkeys(note for run in runs for note in run.notes))
+    asked = runs[0].request.model_dump(mode="json")
+    asked["mask"] = {str(seed): path.name for seed, path in masks.items()}
+    if len(runs) > 1:
+        runs[0].hash = fingerprint({"cases": [run.hash for run in runs]})
+    return runs[0].finish(done, notes, {**asked, **wish, "samples": len(masks)})
+
+
 class _Run:
     """One call: what is the same for all its samples."""
 
+    among_others = False
+    """Whether a case that fails is noted instead of ending everything."""
+
     def __init__(
-        self, request: GenerateRequest, progress: Progress, remarks: tuple[str, ...] = ()
+        self,
+        request: GenerateRequest,
+        progress: Progress,
+        remarks: tuple[str, ...] = (),
+        *,
+        clock: Clock | None = None,
+        lender: _Run | None = None,
     ) -> None:
         self.request, self.progress, self.remarks = request, progress, remarks
-        self.clock = Clock()
+        self.clock = clock or Clock()
+        self.lender = lender
         self.started = now()
 
     def go(self) -> GenerateReport:
+        self.ready()
+        return self.finish(self.cases(), self.notes, self.request.model_dump(mode="json"))
+
+    def ready(self) -> None:
         """Everything that can be refused is refused before a network is loaded."""
         request = self.request
         if request.overwrite and request.resume:
             raise UsageError("--overwrite and --resume exclude one another", "give one")
         self.device = pick_device(request.device)
         entry = catalogue.entry(request.model)
-        names = self._names(tell(request, entry, None if request.mask is None else ()).kind)
+        self.names = self._names(tell(request, entry, None if request.mask is None else ()).kind)
         if not (request.overwrite or request.resume):
-            cases.refuse_existing_cases(names)
+            cases.refuse_existing_cases(self.names)
         require_sampler(request, entry)
         if request.compile:
             require_compiler(self.device.type)
@@ -117,7 +171,7 @@ class _Run:
             self.plan = check_request(request, self.device.type)
         self.hash = fingerprint(self._case_words())
         if request.resume:
-            cases.refuse_other_request(names, self.hash)
+            cases.refuse_other_request(self.names, self.hash)
         self.norms = load_norms(request.norms)
         cases.require_writable(request.output)
         with self.clock("mask"):
@@ -126,7 +180,9 @@ class _Run:
         self.notes = self._notes()
         for note in self.notes:
             self.progress.say(note)
-        return self._finish(tuple(self._case(one) for one in names))
+
+    def cases(self) -> tuple[Case, ...]:
+        return tuple(self._case(one) for one in self.names)
 
     def _names(self, kind: str) -> list[CaseNames]:
         request = self.request
@@ -149,13 +205,19 @@ class _Run:
         return (model, *self.remarks, plan.memory.choice, *said)
 
     @cached_property
-    def attempts(self) -> Attempts:
-        """Loads the networks, once."""
-        request, plan = self.request, self.plan
+    def generator(self) -> Generator:
+        """Loads the networks, once; runs of one model share them."""
+        if self.lender is not None:
+            return self.lender.generator
+        request = self.request
         with self.clock("load"), self.progress.stage("loading the model"):
-            generator = load_generator(request.model, request.weights, self.device)
+            return load_generator(request.model, request.weights, self.device)
+
+    @cached_property
+    def attempts(self) -> Attempts:
+        plan = self.plan
         return Attempts(
-            generator,
+            self.generator,
             self.placement,
             plan.grid,
             plan.regions,
@@ -184,7 +246,7 @@ class _Run:
         try:
             return self._make(names)
         except SynthctError as error:
-            if self.request.samples == 1:
+            if self.request.samples == 1 and not self.among_others:
                 raise
             self.progress.say(f"{names.case}: {error.message}")
             summary = CaseSummary(
@@ -221,22 +283,25 @@ class _Run:
         summary = summary_of(names, sidecar, status, made.verdict.reason)
         return Case(names, made.volume, out.labels, sidecar, summary)
 
-    def _finish(self, done: tuple[Case, ...]) -> GenerateReport:
+    def finish(
+        self, done: tuple[Case, ...], notes: tuple[str, ...], asked: dict[str, Any]
+    ) -> GenerateReport:
+        """Write `run.json` about what was asked for and what became of it."""
         code = exit_code(case.summary for case in done)
         cases.write_run(
             self.request.output,
             RunRecord(
                 started=self.started,
                 exit_code=code,
-                request=self.request.model_dump(mode="json"),
+                request=asked,
                 request_sha256=self.hash,
                 model=model_record(self.plan.entry, self.plan.weights),
                 cases=[case.summary for case in done],
-                notes=list(self.notes),
+                notes=list(notes),
                 seconds=self.clock.seconds,
             ),
         )
-        return GenerateReport(done, code, self.notes, self.clock.seconds)
+        return GenerateReport(done, code, notes, self.clock.seconds)
 
     def _sampling(self, seed: int, attempt: int) -> Sampling:
         request, plan = self.request, self.plan

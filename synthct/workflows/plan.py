@@ -14,6 +14,7 @@ from synthct.models.maisi.spec import preset
 from synthct.workflows import machine
 from synthct.workflows.estimate import EstimateDocument, estimate, rate_of
 from synthct.workflows.grid import padded
+from synthct.workflows.mask_plan import MaskJob, MaskPlan, plan_mask
 from synthct.workflows.memory import Job, MemoryDocument, RunPlan, plan_run
 from synthct.workflows.request import Size
 
@@ -53,7 +54,7 @@ class PlanReport:
     entry: Entry
     fed: tuple[int, int, int]
     steps: int
-    memory: RunPlan
+    memory: RunPlan | MaskPlan
     time: EstimateDocument
 
     def as_dict(self) -> PlanDocument:
@@ -78,10 +79,7 @@ def plan(**words: Any) -> PlanReport:
     request = _request(words)
     entry = catalogue.entry(request.model)
     if entry.task == "mask-generator":
-        raise UsageError(
-            f"{entry.name} makes masks, and no plan is known for it",
-            f"one of: {', '.join(known_models())}",
-        )
+        return _of_masks(request, entry)
     guidance = entry.default_guidance if request.guidance is None else request.guidance
     steps = request.steps or entry.default_steps
     fed = padded(request.size, entry.grid_multiple)
@@ -105,7 +103,24 @@ def plan(**words: Any) -> PlanReport:
 
 def known_models() -> tuple[str, ...]:
     """Every model of the catalogue that a plan can be made for; their weights need not be here."""
-    return tuple(e.name for e in catalogue.entries().values() if e.task != "mask-generator")
+    return catalogue.names()
+
+
+def _of_masks(request: PlanRequest, entry: Entry) -> PlanReport:
+    if request.stage != "all":
+        raise UsageError("a mask is planned as a whole", "leave out --stage")
+    fed = padded(request.size, entry.grid_multiple)
+    steps = request.steps or entry.default_steps
+    job = MaskJob(
+        fed,
+        steps,
+        device=machine.device_kind(request.device),
+        precision=None if request.dtype == "auto" else request.dtype,
+        budget_bytes=request.max_memory_bytes,
+    )
+    found = plan_mask(job)
+    rate = rate_of(job.device, machine.fast_bfloat16(job.device))
+    return PlanReport(request, entry, fed, steps, found, estimate(found, rate))
 
 
 def _request(words: dict[str, Any]) -> PlanRequest:

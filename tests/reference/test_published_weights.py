@@ -19,7 +19,7 @@ import torch
 from monai.apps.generation.maisi.networks.autoencoderkl_maisi import AutoencoderKlMaisi
 from monai.apps.generation.maisi.networks.controlnet_maisi import ControlNetMaisi
 from monai.apps.generation.maisi.networks.diffusion_model_unet_maisi import DiffusionModelUNetMaisi
-from monai.networks.blocks import SABlock
+from monai.networks.blocks import CrossAttentionBlock, SABlock
 from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
 from monai.networks.utils import copy_model_state
 from torch import Tensor, nn
@@ -90,7 +90,7 @@ def _monai(name: str) -> dict[str, nn.Module]:
 def _use_fused_attention(network: nn.Module) -> None:
     """MONAI's own flag: its constructor refuses it without CUDA, its blocks do not."""
     for block in network.modules():
-        if isinstance(block, SABlock):
+        if isinstance(block, SABlock | CrossAttentionBlock):
             block.use_flash_attention = True
 
 
@@ -211,6 +211,7 @@ def test_the_mask_generator_computes_what_monai_computes(home: Path) -> None:
         upcast_attention=True,
         cross_attention_dim=10,
     ).eval()
+    _use_fused_attention(theirs)
     old = torch.load(folder / entry.hub["unet"].name, weights_only=False, mmap=True)
     theirs.load_old_state_dict(dict(old["unet_state_dict"]))
     torch.manual_seed(5)

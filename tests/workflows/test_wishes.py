@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from monai.apps.generation.maisi.networks.autoencoderkl_maisi import AutoencoderKlMaisi
-from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
 
-from synthct.checkpoints import catalogue, store
+from synthct.checkpoints import catalogue
 from synthct.cli.arguments import spread_lists
 from synthct.cli.main import main
-from synthct.errors import InputError, UsageError
+from synthct.errors import (
+    DamagedWeights,
+    MemoryBudgetError,
+    MissingWeights,
+    SynthctError,
+    UsageError,
+)
 from synthct.labels.organ_sizes import anatomy_ids, condition, wished_sizes
-from synthct.models import networks
 from synthct.models.load import load_mask_generator
-from synthct.models.maisi.mask_generator import CHANNEL_IDS
-from synthct.models.settings import Sampling
+from synthct.models.maisi import mask_spec
+from synthct.models.maisi.mask_generator import CHANNEL_IDS, MaskGenerator
+from synthct.models.maisi.mask_spec import MaskAutoencoderSpec
+from synthct.models.settings import Execution, Sampling
+from synthct.outputs.sidecar import RunRecord, read_record
 from synthct.volume.reading import read_labels
+from synthct.workflows import generate as generating
 from synthct.workflows import wishes
-from synthct.workflows.candidates import choose
-from synthct.workflows.phantom import write_phantom
-from synthct.workflows.wishes import Wish, generate_wished
+from synthct.workflows.mask_plan import MaskJob, plan_mask
+from synthct.workflows.wishes import Wish, generate_wished, size_table
 from tests.checkpoints.published import random_networks, write_published
 
 FAST = {"steps": 1, "retries": 0}
@@ -37,21 +46,18 @@ TABLE = [
 ]
 
 
-def _vae() -> AutoencoderKlMaisi:
-    return AutoencoderKlMaisi(
-        spatial_dims=3, in_channels=8, out_channels=125, latent_channels=4, num_channels=(8, 8, 8),
-        num_res_blocks=(1, 1, 1), norm_num_groups=4, norm_eps=1e-6,
-        attention_levels=(False, False, False), with_encoder_nonlocal_attn=False,
-        with_decoder_nonlocal_attn=False, use_convtranspose=True, norm_float16=False, num_splits=1,
-    )  # fmt: skip
-
-
-def _unet() -> DiffusionModelUNet:
-    return DiffusionModelUNet(
-        spatial_dims=3, in_channels=4, out_channels=4, channels=(8, 16), norm_num_groups=4,
-        attention_levels=(False, True), num_head_channels=(0, 8), num_res_blocks=1,
-        with_conditioning=True, upcast_attention=True, cross_attention_dim=10,
-    )  # fmt: skip
+NARROW = replace(
+    mask_spec.MASK_SPEC,
+    autoencoder=MaskAutoencoderSpec((8, 8, 8), (1, 1, 1), 4, 4),
+    unet=replace(
+        mask_spec.MASK_SPEC.unet,
+        num_channels=(8, 16),
+        num_res_blocks=1,
+        attention_levels=(False, True),
+        num_head_channels=(0, 8),
+        norm_num_groups=4,
+    ),
+)
 
 
 @pytest.fixture
@@ -59,8 +65,7 @@ def mask_generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     """Narrow networks of the mask generator in its published layout, and a table of sizes."""
     home = tmp_path / "home"
     monkeypatch.setenv("SYNTHCT_HOME", str(home))
-    monkeypatch.setattr(networks, "build_mask_autoencoder", _vae)
-    monkeypatch.setattr(networks, "build_mask_unet", _unet)
+    monkeypatch.setattr(mask_spec, "MASK_SPEC", NARROW)
     small = {"shape_min": (SIDE,) * 3, "shape_max": (SIDE,) * 3, "default_steps": 2}
     small |= {"spacing_range_mm": ((4.0, 4.0),) * 3}  # type: ignore[dict-item]
     entries = dict(catalogue.entries())
@@ -70,7 +75,7 @@ def mask_generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     write_published(home / entry.name, entry, random_networks(entry))
     table = tmp_path / "sizes.json"
     table.write_text(json.dumps([{"organ_size": row} for row in TABLE]))
-    monkeypatch.setattr(store, "data_file", lambda entry, name: table)
+    shutil.copy(table, home / entry.name / entry.data["organ-sizes"].name)
     yield
 
 
@@ -116,7 +121,7 @@ def test_the_label_is_that_of_the_likeliest_channel_of_monais_decoder() -> None:
     with torch.inference_mode():
         scores = generator.autoencoder.decode(latent)[0]
     best = np.asarray(CHANNEL_IDS, np.uint8)[scores.argmax(0).numpy()]
-    found = generator._labels(latent, shape, lambda *_: None)
+    found = generator._labels(latent, shape, Execution("float32", 0), lambda *_: None)
     assert (found == best).mean() > 0.999  # rounding may decide between two that are equal
     sampling = Sampling(0, 0, 2, "ddpm")
     one, other = (generator.generate((size,) * 10, shape, sampling) for size in (0.1, 0.9))
@@ -143,39 +148,133 @@ def test_paired_image_and_mask_from_a_wish(random_weights: Path, tmp_path: Path)
     assert sidecar.mask.file == "wish-3.nii.gz"
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("masks")
-    for region in ("chest", "abdomen", "head"):
-        write_phantom(path / f"{region}.nii.gz", region=region, spacing_mm=(8.0, 8.0, 8.0), seed=1)
-    return path
-
-
-def test_masks_of_a_folder_by_region_structure_and_spacing(folder: Path) -> None:
-    def names(*words: object) -> list[str]:
-        return [one.path.name for one in choose(folder, *words)]  # type: ignore[arg-type]
-
-    assert names() == ["abdomen.nii.gz", "chest.nii.gz", "head.nii.gz"]
-    assert names((), ("head",)) == ["head.nii.gz"]
-    assert names(anatomy_ids(["brain"])) == ["head.nii.gz"]
-    assert "head.nii.gz" not in names(anatomy_ids(["liver"]))
-    assert len(names((), (), (8.0, 8.0, 8.2))) == 3
-    with pytest.raises(InputError) as refused:
-        names(anatomy_ids(["brain"]), ("head",), (2.0, 2.0, 2.0))
-    assert "head.nii.gz" in refused.value.hint and "spacing" in refused.value.hint
-    with pytest.raises(InputError):
-        choose(folder / "nowhere")
-
-
-def test_generate_with_a_mask_of_the_folder(
-    folder: Path, random_weights: Path, tmp_path: Path
+@pytest.mark.usefixtures("mask_generator")
+def test_several_samples_are_one_run_and_load_the_networks_once(
+    random_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["generate", "--mask-dir", str(folder), "--anatomy", "brain", "--region", "head"]
-    words += ["--weights", str(random_weights), "--steps", "1", "--retries", "0"]
-    assert main([*words, "-o", str(tmp_path), "-q"]) in (0, 4)
-    assert {p.name for p in tmp_path.rglob("*_ct.nii.gz")} == {"head_seed-0_ct.nii.gz"}
-    assert main([*words, "--mask", "m.nii.gz"]) == 2
-    assert main([*words, "--organ-size", "liver=0.5", "-o", str(tmp_path / "b")]) == 2
+    loaded: list[str] = []
+    for name in ("load_generator", "load_mask_generator"):
+        module = generating if name == "load_generator" else wishes
+        monkeypatch.setattr(module, name, _counting(getattr(module, name), loaded))
+    out = tmp_path / "out"
+    words = {"weights": random_weights, "body": "none", **FAST}
+    wish = Wish(organ_sizes=("liver=0.5",))
+    report = generate_wished(wish, output=out, samples=3, **words)  # type: ignore[arg-type]
+    assert loaded == ["load_mask_generator", "load_generator"], "masks first, then images"
+    run = read_record(out / "run.json", RunRecord)
+    assert run.earlier == []
+    assert [case.seed for case in run.cases] == [0, 1, 2] and len(report.cases) == 3
+    assert run.request["mask"] == {str(seed): f"wish-{seed}.nii.gz" for seed in range(3)}
+    assert run.request["organ_sizes"] == ["liver=0.5"] and run.request["samples"] == 3
+    assert "wished mask" in run.seconds
+    (out / "wish-1_seed-1_ct.nii.gz").unlink(missing_ok=True)
+    shutil.rmtree(out / "rejected", ignore_errors=True)
+    words["resume"] = True
+    again = generate_wished(wish, output=out, samples=3, **words)  # type: ignore[arg-type]
+    assert [case.summary.seed for case in again.cases] == [0, 1, 2]
+    assert loaded.count("load_mask_generator") == 1, "masks that are there are kept"
+
+
+def _counting(function: Any, told: list[str]) -> Any:
+    def counted(*words: Any) -> Any:
+        told.append(function.__name__)
+        return function(*words)
+
+    return counted
+
+
+@pytest.mark.usefixtures("mask_generator")
+def test_refused_before_the_mask_generator_runs(
+    random_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("nothing may be loaded")
+
+    monkeypatch.setattr(wishes, "load_mask_generator", never)
+    wish, out = Wish(organ_sizes=("liver=0.5",)), tmp_path / "out"
+    refused: list[tuple[type[SynthctError], dict[str, Any]]] = [
+        (UsageError, {"sampler": "dpm++"}),
+        (UsageError, {"contrast": "t1"}),
+        (UsageError, {"size": (64, 64, 64)}),
+        (UsageError, {"device": "cuda:99"}),
+        (UsageError, {"labels": "totalsegmentator"}),
+        (MissingWeights, {"model": "maisi-ct-rflow", "weights": tmp_path}),
+        (MemoryBudgetError, {"max_memory_bytes": 2**27}),
+    ]
+    for error, words in refused:
+        asked = {"weights": random_weights, **FAST, **words}
+        with pytest.raises(error):
+            generate_wished(wish, output=out, **asked)
+
+
+@pytest.mark.usefixtures("mask_generator")
+def test_the_mask_generator_keeps_to_the_plan(
+    random_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Sampling] = []
+    generate = MaskGenerator.generate
+
+    def listen(self: MaskGenerator, sizes: Any, shape: Any, sampling: Sampling, stage: Any) -> Any:
+        told.append(sampling)
+        return generate(self, sizes, shape, sampling, stage)
+
+    monkeypatch.setattr(MaskGenerator, "generate", listen)
+    job = MaskJob((SIDE,) * 3, 1)
+    with pytest.raises(MemoryBudgetError) as refused:
+        plan_mask(replace(job, budget_bytes=2**27))
+    least = refused.value.minimum
+    assert least is not None
+    tight = plan_mask(replace(job, budget_bytes=least))
+    assert tight.peak_bytes <= least == tight.minimum_bytes
+    words = {"weights": random_weights, "body": "none", "max_memory_bytes": 2**29, **FAST}
+    wish = Wish(organ_sizes=("liver=0.5",), mask_steps=1)
+    generate_wished(wish, output=tmp_path / "out", **words)
+    assert told[0].sampler == "dpm++" and told[0].steps == 1, "fewer steps than its own"
+    how = told[0].execution
+    assert how is not None and how.decoding_bytes is not None and how.decoding_bytes < 2**29
+
+
+@pytest.mark.usefixtures("mask_generator")
+def test_the_mask_generator_s_weights_from_a_folder(
+    random_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = tmp_path / "elsewhere"
+    shutil.move(tmp_path / "home" / wishes.MASK_MODEL, moved)
+    words = ["generate", "--organ-size", "liver=0.5", "--body", "none", "--steps", "1"]
+    words += ["--weights", str(random_weights), "--retries", "0", "-q"]
+    assert main([*words, "-o", str(tmp_path / "a")]) == 6
+    assert main([*words, "--mask-weights", str(moved), "-o", str(tmp_path / "b")]) in (0, 4)
+    assert (tmp_path / "b" / "wish-0.nii.gz").is_file()
+    monkeypatch.delenv("SYNTHCT_HOME")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{}",
+        "[]",
+        "[[1, 2]]",
+        '[{"organ_size": 3}]',
+        '[{"sizes": [0]}]',
+        '[[0,0,0,0,0,0,0,0,0,"x"]]',
+    ],
+)
+def test_a_table_of_sizes_that_is_none(text: str, tmp_path: Path) -> None:
+    entry = catalogue.entry(wishes.MASK_MODEL)
+    path = tmp_path / entry.data["organ-sizes"].path
+    path.parent.mkdir()
+    path.write_text(text)
+    with pytest.raises(DamagedWeights):
+        size_table(entry, tmp_path)
+
+
+def test_both_forms_of_the_table_of_sizes(tmp_path: Path) -> None:
+    entry = catalogue.entry(wishes.MASK_MODEL)
+    path = tmp_path / entry.data["organ-sizes"].name
+    for rows in (TABLE, [{"organ_size": row, "case": "x"} for row in TABLE]):
+        path.write_text(json.dumps(rows))
+        assert size_table(entry, tmp_path) == TABLE
 
 
 def test_words_in_a_row_on_the_command_line() -> None:

@@ -11,6 +11,7 @@ from math import prod
 from typing import Literal
 
 from synthct.models.maisi import walk
+from synthct.models.maisi.mask_spec import channels_in, channels_out, is_transposed
 from synthct.models.maisi.spec import AutoencoderSpec, MaisiSpec
 from synthct.models.maisi.tally import FLOAT_BYTES, HALF_BYTES, Map, Row, Tally, Triple
 
@@ -104,9 +105,11 @@ def autoencoder_parameters(vae: AutoencoderSpec) -> int:
     """Numbers in MONAI's AutoencoderKlMaisi: encoder, decoder and the three 1×1×1 convolutions."""
     widths, blocks, latent = vae.num_channels, vae.num_res_blocks, vae.latent_channels
     between = 3 * latent * (latent + 1)
-    encoder = _convolutions((1, widths[0]), (widths[-1], latent)) + 2 * widths[-1]
-    decoder = _convolutions((latent, widths[-1]), (widths[0], 1)) + 2 * widths[0]
-    return between + encoder + _levels(widths, blocks) + decoder + _levels(widths[::-1], blocks)
+    encoder = _convolutions((channels_in(vae), widths[0]), (widths[-1], latent)) + 2 * widths[-1]
+    decoder = _convolutions((latent, widths[-1]), (widths[0], channels_out(vae))) + 2 * widths[0]
+    return (
+        between + encoder + _levels(widths, blocks) + decoder + _levels(widths[::-1], blocks[::-1])
+    )
 
 
 def decoder_macs(vae: AutoencoderSpec, latent: Triple) -> int:
@@ -120,10 +123,10 @@ def decoder_macs(vae: AutoencoderSpec, latent: Triple) -> int:
             short = 0 if into == width else into * width
             total += voxels * (27 * width * (into + width) + short)
             into = width
-        if level + 1 < len(widths):
+        if level + 1 < len(widths):  # a transposed convolution multiplies per voxel that comes in
+            total += voxels * (1 if is_transposed(vae) else 8) * 27 * width * width
             voxels *= 8
-            total += voxels * 27 * width * width
-    return total + voxels * 27 * widths[-1]
+    return total + voxels * 27 * widths[-1] * channels_out(vae)
 
 
 def _levels(widths: tuple[int, ...], blocks: tuple[int, ...]) -> int:

@@ -7,27 +7,26 @@ sizes through cross-attention.
 from __future__ import annotations
 
 from monai.apps.generation.maisi.networks.autoencoderkl_maisi import AutoencoderKlMaisi
+from monai.networks.blocks import CrossAttentionBlock, SABlock
 from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
 
-LABEL_BITS = 8
-CHANNELS = 125
-"""Output channels; `mask_generator_channels` maps them to MAISI's labels."""
-ORGAN_SIZES = 10
-LATENT_CHANNELS = 4
+from synthct.models.maisi import mask_spec
+from synthct.models.maisi.mask_spec import CHANNELS, LABEL_BITS, LATENT_CHANNELS, ORGAN_SIZES
 
 
 def build_mask_autoencoder() -> AutoencoderKlMaisi:
     """Label bits (1, 8, X, Y, Z) ↔ latent (1, 4, X/4, Y/4, Z/4) → scores (1, 125, X, Y, Z)."""
+    spec = mask_spec.MASK_SPEC.autoencoder
     return AutoencoderKlMaisi(
         spatial_dims=3,
         in_channels=LABEL_BITS,
         out_channels=CHANNELS,
         latent_channels=LATENT_CHANNELS,
-        num_channels=(32, 64, 128),
-        num_res_blocks=(1, 2, 2),
-        norm_num_groups=32,
-        norm_eps=1e-6,
-        attention_levels=(False, False, False),
+        num_channels=spec.num_channels,
+        num_res_blocks=spec.num_res_blocks,
+        norm_num_groups=spec.norm_num_groups,
+        norm_eps=spec.norm_eps,
+        attention_levels=[False] * len(spec.num_channels),
         with_encoder_nonlocal_attn=False,
         with_decoder_nonlocal_attn=False,
         use_checkpointing=False,
@@ -40,16 +39,27 @@ def build_mask_autoencoder() -> AutoencoderKlMaisi:
 
 
 def build_mask_unet() -> DiffusionModelUNet:
-    """Noisy latent (1, 4, i, j, k), time, and sizes (1, 1, 10) → noise."""
-    return DiffusionModelUNet(
+    """Noisy latent (1, 4, i, j, k), time, and sizes (1, 1, 10) → noise.
+
+    With MONAI's own fused attention: the whole matrix of tokens by tokens, 0.5 GiB of float32 at
+    the published size, is never built. The U-Net's constructor refuses that without CUDA, though
+    torch has such kernels for CPUs too.
+    """
+    spec = mask_spec.MASK_SPEC.unet
+    network = DiffusionModelUNet(
         spatial_dims=3,
         in_channels=LATENT_CHANNELS,
         out_channels=LATENT_CHANNELS,
-        channels=(64, 128, 256, 512),
-        attention_levels=(False, False, True, True),
-        num_head_channels=(0, 0, 32, 32),
-        num_res_blocks=2,
+        channels=spec.num_channels,
+        attention_levels=spec.attention_levels,
+        num_head_channels=spec.num_head_channels,
+        num_res_blocks=spec.num_res_blocks,
+        norm_num_groups=spec.norm_num_groups,
         with_conditioning=True,
         upcast_attention=True,
         cross_attention_dim=ORGAN_SIZES,
     )
+    for block in network.modules():
+        if isinstance(block, CrossAttentionBlock | SABlock):
+            block.use_flash_attention = True
+    return network

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from synthct.models.maisi.mask_spec import channels_in, channels_out, is_transposed
 from synthct.models.maisi.spec import AutoencoderSpec
 from synthct.tiling.layers import (
     Conv,
@@ -16,14 +17,13 @@ from synthct.tiling.layers import (
     Layer,
     Pointwise,
     Residual,
+    TransposedConv,
     Triple,
     Upsample,
 )
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-_IMAGE_CHANNELS = 1
 
 
 def decoder_outline(spec: AutoencoderSpec) -> tuple[Layer, ...]:
@@ -37,14 +37,14 @@ def decoder_outline(spec: AutoencoderSpec) -> tuple[Layer, ...]:
             layers.append(_block(spec, at, width))
             at = width
         if level + 1 < len(widths):
-            layers += [Upsample(), _conv(at, at)]
-    return (*layers, _norm(spec), _conv(at, _IMAGE_CHANNELS))
+            layers += [_doubling(at)] if is_transposed(spec) else [Upsample(), _conv(at, at)]
+    return (*layers, _norm(spec), _conv(at, channels_out(spec)))
 
 
 def encoder_outline(spec: AutoencoderSpec) -> tuple[Layer, ...]:
     """From the image to the map before the two 1x1x1 convolutions for mean and sigma."""
     at = spec.num_channels[0]
-    layers: list[Layer] = [_conv(_IMAGE_CHANNELS, at)]
+    layers: list[Layer] = [_conv(channels_in(spec), at)]
     for level, width in enumerate(spec.num_channels):
         for _ in range(spec.num_res_blocks[level]):
             layers.append(_block(spec, at, width))
@@ -80,6 +80,11 @@ def _conv(into: int, out: int, kernel: int = 3) -> Conv:
 def _halving(channels: int) -> Conv:
     """A stride of two after one plane of zeros behind every axis."""
     return Conv(_kernel(channels, channels, 3), None, (2, 2, 2), (0, 0, 0), (1, 1, 1))
+
+
+def _doubling(channels: int) -> TransposedConv:
+    """A transposed convolution with a stride of two."""
+    return TransposedConv(_kernel(channels, channels, 3), None)
 
 
 def _kernel(out: int, into: int, size: int) -> Tensor:

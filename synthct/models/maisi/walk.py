@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from math import prod
 
+from synthct.models.maisi.mask_spec import context_of
 from synthct.models.maisi.spec import MaisiSpec, UNetSpec
 from synthct.models.maisi.tally import FLOAT_BYTES, Map, Tally, Triple
 
@@ -92,7 +93,7 @@ def time_layers(t: Tally, spec: MaisiSpec, *, unet: bool) -> int:
     first = spec.unet.num_channels[0]
     width = 4 * first
     inputs = [first]
-    if unet:
+    if unet and not context_of(spec.unet):
         inputs += [4, 4] * spec.unet.regions + [3]
     for into in inputs:
         t.linear(into, width)
@@ -182,6 +183,8 @@ def _resnet(t: Tally, x: Map, channels: int, temb: int, change: int = 0) -> Map:
 
 def _attention(t: Tally, unet: UNetSpec, level: int, x: Map) -> Map:
     """Norm, three linear layers, fused attention (linear in tokens), sum."""
+    if context_of(unet):
+        return _transformer(t, context_of(unet), x)
     tokens, width = prod(x.size), x.channels
     normed = t.norm(x)
     for _ in range(3 + unet.include_fc):
@@ -191,6 +194,31 @@ def _attention(t: Tally, unet: UNetSpec, level: int, x: Map) -> Map:
     t.free(*made[:-1], normed)
     out = t.hold(width, x.size, max(x.item, t.item))
     t.free(made[-1])
+    return out
+
+
+def _transformer(t: Tally, context: int, x: Map) -> Map:
+    """MONAI's SpatialTransformer: attention to the map itself, to the context, and a wide layer."""
+    tokens, width = prod(x.size), x.channels
+    normed = t.norm(x)
+    inside = t.conv(normed, width, kernel=1)
+    t.free(normed)
+    for looked_at, others in ((width, tokens), (context, 1)):
+        t.parameters += 2 * width - 3 * width  # a norm; q, k and v have no bias
+        t.linear(width, width, tokens)
+        for _ in range(2):
+            t.linear(looked_at, width, others)
+        t.linear(width, width, tokens)
+        t.macs += 2 * tokens * others * width
+    t.free(*[t.hold(width, x.size) for _ in range(4)])
+    t.parameters += 2 * width
+    t.linear(width, 8 * width, tokens)
+    t.linear(4 * width, width, tokens)
+    t.free(t.hold(8 * width, x.size), t.hold(4 * width, x.size))
+    projected = t.conv(inside, width, kernel=1)
+    t.free(inside)
+    out = t.hold(width, x.size, max(x.item, t.item))
+    t.free(projected)
     return out
 
 
