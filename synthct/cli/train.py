@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from synthct.cli.console import JsonOption, QuietOption, VerboseOption, edge, emit
+from synthct.cli.console import (
+    DONE,
+    INTERRUPTED,
+    JsonOption,
+    QuietOption,
+    VerboseOption,
+    edge,
+    emit,
+)
+from synthct.cli.words import DeviceOption
 from synthct.errors import UsageError
 
 
@@ -44,12 +54,15 @@ def train(
         bool, typer.Option("--resume", help="Go on from the checkpoint in the output folder.")
     ] = False,
     as_json: JsonOption = False,
+    device: DeviceOption = "auto",
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
-) -> None:
+) -> int:
     """Train one stage of MAISI on prepared scans.
 
     Example: synthct train maisi-vae --data data/ -o run/ --recipe mini
+
+    Several processes: torchrun --nproc-per-node 2 -m synthct train … (gradients are averaged).
 
     The stages follow one another: maisi-vae, maisi-diffusion, maisi-controlnet; with the same -o
     each finds the weights of the one before. `generate --weights run/` uses them.
@@ -66,14 +79,22 @@ def train(
             settings=_settings(settings or []),
             start=start,
             resume=resume,
+            device=device,
             progress=progress,
         )
     emit(
         trained.as_dict(),
         as_json,
-        lambda found: "\n".join(found["files"].values()),
+        _text,
         quiet=quiet,
     )
+    return INTERRUPTED if trained.stopped else DONE
+
+
+def _text(found: Mapping[str, Any]) -> str:
+    if found["stopped"]:
+        return f"stopped at step {found['steps']}, saved; --resume goes on from there"
+    return "\n".join(found["files"].values())
 
 
 def register(app: typer.Typer) -> None:

@@ -1,11 +1,14 @@
-"""Figures of a run: means over some steps, to a CSV and to whoever listens."""
+"""Figures of a run: means over some steps, to a CSV, to TensorBoard where it is installed, and to
+whoever listens."""
 
 from __future__ import annotations
 
 import csv
+import importlib.util
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from synthct.training.task import Figures
 
@@ -17,6 +20,7 @@ class Log:
 
     def __init__(self, path: Path, every: int, step: int, say: Say) -> None:
         self.path, self.every, self.say = path, every, say
+        self.board = board(path.parent)
         self.sums: dict[str, list[float]] = {}
         self.began, self.first = time.monotonic(), step
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -34,7 +38,24 @@ class Log:
         row |= {name: f"{value:.5g}" for name, value in means.items()}
         append_row(self.path, row)
         self.say(" ".join(f"{k} {v}" for k, v in row.items()))
+        to_board(self.board, step, means)
         self.sums = {}
+
+
+def board(folder: Path) -> Any | None:
+    """TensorBoard's writer where the package is installed; None where it is not."""
+    if importlib.util.find_spec("tensorboard") is None:
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder / "tensorboard"))
+
+
+def to_board(board: Any | None, step: int, figures: Mapping[str, float]) -> None:
+    if board is not None:
+        for name, value in figures.items():
+            board.add_scalar(name, value, step)
+        board.flush()
 
 
 def append_row(path: Path, row: dict[str, object]) -> None:

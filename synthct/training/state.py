@@ -15,9 +15,12 @@ from torch import nn
 
 from synthct.atomic import replacing
 from synthct.errors import TrainingError, UsageError
+from synthct.training.device import moved
 from synthct.training.parameters import choose
 from synthct.training.schedule import learning_rate, share
 from synthct.training.task import Adversarial, Figures, Recipe, Remembering, Task
+from synthct.training.team import Team
+from synthct.training.validation import Patience
 
 MAX_OVERFLOWS = 3
 """Steps in a row whose gradient may overflow before the run stops."""
@@ -26,13 +29,26 @@ MAX_OVERFLOWS = 3
 class State:
     """Everything that a checkpoint holds."""
 
-    def __init__(self, task: Task, recipe: Recipe, folder: Path) -> None:
+    def __init__(
+        self,
+        task: Task,
+        recipe: Recipe,
+        folder: Path,
+        *,
+        team: Team | None = None,
+        device: torch.device | None = None,
+    ) -> None:
         self.task, self.recipe, self.folder = task, recipe, folder
+        self.team, self.device = team or Team(), device or torch.device("cpu")
+        self.patience = Patience(recipe.patience)
         self.step = self.overflows = 0
         self.overflowed = ""
         """Where the last step's gradient was not finite; empty where it was."""
         self.networks = dict(task.networks)
         choose(self.networks, recipe.trainable)
+        for module in (*self.networks.values(), *self._beside().values()):
+            module.to(self.device)
+        self.team.start_alike((*self.networks.values(), *self._beside().values()))
         self.averages = {role: deepcopy(net).eval() for role, net in self.networks.items()}
         for net in self.averages.values():
             net.requires_grad_(False)
@@ -55,7 +71,8 @@ class State:
         seen = [
             self._gradients(batch, number, len(batches)) for number, batch in enumerate(batches)
         ]
-        figures = _means(seen)
+        figures = self.team.mean(_means(seen), "loss", self.device)
+        self._come_together()
         norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
         good = self._guard(figures["loss"], norm)
         if good:
@@ -70,7 +87,9 @@ class State:
 
     def _gradients(self, batch: Any, number: int, count: int) -> Figures:
         """Add one batch's gradients, those of the opponent included."""
-        torch.manual_seed(self.recipe.seed * 1_000_003 + self.step * count + number)
+        index = (self.step * count + number) * self.team.size + self.team.rank
+        torch.manual_seed(self.recipe.seed * 1_000_003 + index)
+        batch = moved(batch, self.device)
         loss, figures = self.task.loss(batch, self.step)
         (loss / count).backward()
         if self.critic is not None:
@@ -79,6 +98,13 @@ class State:
             (against / count).backward()
             figures = figures | told
         return {"loss": float(loss.detach()), **figures}
+
+    def _come_together(self) -> None:
+        """Make gradients and running figures those of all processes."""
+        self.team.average_gradients(self.parameters)
+        if self.critic is not None:
+            self.team.average_gradients(self.critic.parameters)
+        self.team.average(b for module in self._beside().values() for b in module.buffers())
 
     def _guard(self, loss: float, norm: torch.Tensor) -> bool:
         """Whether the step may be taken. A lone overflow in bfloat16 is left out, and logged."""
@@ -117,6 +143,8 @@ class State:
     # ── on disk ───────────────────────────────────────────────────────────────────────────────
 
     def save(self) -> None:
+        if not self.team.leads:
+            return
         states = {
             "step": self.step,
             "recipe": asdict(self.recipe),
@@ -124,6 +152,7 @@ class State:
             "averages": _states(self.averages),
             "optimiser": self.optimiser.state_dict(),
             "beside": _states(self._beside()),
+            "patience": [self.patience.best, self.patience.since],
             "critic": None if self.critic is None else self.critic.optimiser.state_dict(),
         }
         with replacing(self.path, overwrite=True) as temporary:
@@ -157,6 +186,7 @@ class State:
                 module.load_state_dict(states["beside"][name])
         if self.critic is not None and states.get("critic"):
             self.critic.optimiser.load_state_dict(states["critic"])
+        self.patience.best, self.patience.since = states.get("patience", (math.inf, 0))
         self.step = states["step"]
 
     def _beside(self) -> dict[str, nn.Module]:

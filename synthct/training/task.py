@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from torch import nn
+
+if TYPE_CHECKING:
+    from synthct.training.validation import Validation
 
 Figures = dict[str, float]
 
@@ -59,6 +62,15 @@ class Remembering(Protocol):
         ...
 
 
+@runtime_checkable
+class Validated(Protocol):
+    """A task that can judge its networks on cases that are not trained on."""
+
+    def validate(self, averages: Mapping[str, nn.Module]) -> Validation | None:
+        """Judge these networks (the averaged ones); None where there is nothing to judge by."""
+        ...
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How long and how fast. `cost` and `score` say what a run took and reached."""
@@ -77,6 +89,14 @@ class Recipe:
     """What moves: see `training/parameters.py`."""
     critic_rate: float = 2e-4
     """Learning rate of the opponent in adversarial training; it follows the same schedule."""
+    epochs: int = 0
+    """Where not 0, `steps` follows from it and the number of training cases."""
+    validate_every: int = 0
+    """Steps between two looks at the validation cases; 0: none."""
+    patience: int = 0
+    """Looks without a better score after which the run stops; 0: it never does."""
+    shard: bool = False
+    """Split the networks' weights over the processes (FSDP) instead of copying them."""
     save_every: int = 200
     log_every: int = 50
     seed: int = 0

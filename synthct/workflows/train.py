@@ -16,7 +16,7 @@ from torch import nn
 from synthct.atomic import write_text
 from synthct.checkpoints.load import load_into, read_metadata, read_tensors, write_tensors
 from synthct.errors import MissingWeights, TrainingError
-from synthct.models.load import SCALE_FACTOR
+from synthct.models.load import SCALE_FACTOR, pick_device
 from synthct.models.maisi.image_task import ImageTask
 from synthct.models.maisi.latent_task import LatentTask
 from synthct.models.maisi.latents import encoded_cases
@@ -27,6 +27,8 @@ from synthct.models.maisi.vae_task import VaeTask
 from synthct.record import platform_summary, sha256_of, versions
 from synthct.training.loop import fit
 from synthct.training.settings import with_settings
+from synthct.training.team import Team, own_device
+from synthct.training.team import team as join_team
 from synthct.volume.manifest import FILE_NAME
 from synthct.workflows.encoding import PRESET
 from synthct.workflows.progress import Progress, SilentProgress
@@ -43,6 +45,8 @@ class Trained:
     steps: int
     files: Mapping[str, Path]
     notes: tuple[str, ...] = ()
+    stopped: bool = False
+    """By a signal, before its end: there is a checkpoint, but there are no new weights."""
 
     def as_dict(self) -> dict[str, object]:
         return {
@@ -50,6 +54,7 @@ class Trained:
             "steps": self.steps,
             "files": {role: str(path) for role, path in self.files.items()},
             "notes": list(self.notes),
+            "stopped": self.stopped,
         }
 
 
@@ -62,9 +67,12 @@ def train(
     settings: Mapping[str, str] | None = None,
     start: Path | str | None = None,
     resume: bool = False,
+    device: str = "cpu",
     progress: Progress | None = None,
 ) -> Trained:
-    """Train one stage. Later stages read the earlier ones' weights from `start`.
+    """Train one stage, alone or as one of the processes that `torchrun` started.
+
+    Later stages read the earlier ones' weights from `start`.
 
     Args:
         task: `maisi-vae`, `maisi-diffusion` or `maisi-controlnet`.
@@ -73,33 +81,84 @@ def train(
         settings: `key=value` of the recipe, as text.
         start: folder with the weights of the stages before; `output` by default. Weights of this
             stage that lie there too are where it goes on from (with `start` given).
+        device: where to train; with torchrun, `cuda` is each process's own.
 
     Raises:
         UsageError: an unknown task, recipe or setting; a checkpoint without `resume`.
         MissingWeights: a stage before has not been trained.
         TrainingError: the run became NaN.
     """
-    chosen = with_settings(recipe(task, recipe_name), settings or {})
-    loop, data_folder, output = chosen.loop, Path(data_folder), Path(output)
-    progress = progress or SilentProgress()
-    stage = _stage(task, chosen, data_folder, Path(start) if start else None, output)
+    where = own_device(pick_device(device))
+    with join_team(where) as team:
+        return _train(
+            task,
+            recipe_name,
+            with_settings(recipe(task, recipe_name), settings or {}),
+            Path(data_folder),
+            Path(output),
+            Path(start) if start else None,
+            resume=resume,
+            team=team,
+            device=where,
+            progress=progress if progress and team.leads else SilentProgress(),
+        )
+
+
+def _train(
+    task: str,
+    recipe_name: str,
+    chosen: MaisiRecipe,
+    data_folder: Path,
+    output: Path,
+    start: Path | None,
+    *,
+    resume: bool,
+    team: Team,
+    device: torch.device,
+    progress: Progress,
+) -> Trained:
+    stage = _stage(task, chosen, data_folder, start, output)
+    chosen = _by_epochs(chosen, stage, team)
+    loop = chosen.loop
     for note in stage.notes:
         progress.say(note)
-    _write_record(output / task, task, recipe_name, chosen, stage, data_folder)
+    if team.leads:
+        _write_record(output / task, task, recipe_name, chosen, stage, data_folder)
     with progress.stage(task, loop.steps) as advance:
-        networks = fit(stage, loop, output / task, resume=resume, advance=advance, say=progress.say)
-    files = {role: output / f"{role}.safetensors" for role in networks}
+        fitted = fit(
+            stage,
+            loop,
+            output / task,
+            resume=resume,
+            advance=advance,
+            say=progress.say,
+            team=team,
+            device=device,
+        )
+    if fitted.stopped or not team.leads:
+        return Trained(task, fitted.step, {}, stage.notes, fitted.stopped)
+    files = {role: output / f"{role}.safetensors" for role in fitted.networks}
     metadata = {
         "task": task,
         "recipe": recipe_name,
-        "steps": str(loop.steps),
+        "steps": str(fitted.step),
         PRESET: chosen.preset,
     }
     if not isinstance(stage, VaeTask):
         metadata[SCALE_FACTOR] = repr(stage.scale_factor)
-    for role, network in networks.items():
+    for role, network in fitted.networks.items():
         write_half(files[role], network, metadata)
-    return Trained(task, loop.steps, files, stage.notes)
+    return Trained(task, fitted.step, files, stage.notes)
+
+
+def _by_epochs(chosen: MaisiRecipe, stage: Stage, team: Team) -> MaisiRecipe:
+    """The recipe with its steps counted, where it gives epochs."""
+    loop = chosen.loop
+    if not loop.epochs:
+        return chosen
+    a_step = loop.accumulate * team.size
+    steps = max(1, -(-loop.epochs * stage.examples // a_step))
+    return dataclasses.replace(chosen, loop=dataclasses.replace(loop, steps=steps))
 
 
 def write_half(path: Path, network: nn.Module, metadata: Mapping[str, str]) -> None:

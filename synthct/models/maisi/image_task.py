@@ -63,6 +63,11 @@ class ImageTask:
         return {"unet": self.unet}
 
     @property
+    def examples(self) -> int:
+        """How many make an epoch."""
+        return len(self.encoded) or len(self.cases)
+
+    @property
     def notes(self) -> tuple[str, ...]:
         how = f"{len(self.encoded)} encoded volumes" if self.encoded else "encoded batch by batch"
         return (f"latents: {how}",)

@@ -129,6 +129,11 @@ class LatentTask:
         return networks | ({"controlnet": self.controlnet} if self.controlnet else {})
 
     @property
+    def examples(self) -> int:
+        """How many make an epoch."""
+        return len(self.scans) + len(self.phantoms)
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What a run's record has to say of the data."""
         return (f"pairs: {len(self.scans)} scans, {len(self.phantoms)} phantoms",)

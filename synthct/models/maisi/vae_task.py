@@ -70,6 +70,11 @@ class VaeTask:
         return found | ({"critic": self.critic} if self.critic is not None else {})
 
     @property
+    def examples(self) -> int:
+        """How many make an epoch."""
+        return len(self.cases) + len(self.drawn)
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What a run's record has to say of the loss."""
         if not self.loss_weights.perceptual:
