@@ -66,13 +66,9 @@ class Planned(Protocol):
     def stages(self) -> tuple[StagePlan, ...]: ...
 
 
-def estimate(plan: Planned, rate: Rate, decoders: int = 1) -> EstimateDocument:
-    """A lower bound in good faith: nothing but multiply-adds is counted.
-
-    Args:
-        decoders: devices that share the decoding.
-    """
-    stages = {stage.name: round(_seconds(stage, rate, decoders), 3) for stage in plan.stages}
+def estimate(plan: Planned, rate: Rate) -> EstimateDocument:
+    """A lower bound in good faith: nothing but multiply-adds is counted."""
+    stages = {stage.name: round(_seconds(stage, rate), 3) for stage in plan.stages}
     return {
         "seconds": round(sum(stages.values()), 3),
         "macs_per_second": rate.macs_per_second,
@@ -81,7 +77,6 @@ def estimate(plan: Planned, rate: Rate, decoders: int = 1) -> EstimateDocument:
     }
 
 
-def _seconds(stage: StagePlan, rate: Rate, decoders: int) -> float:
+def _seconds(stage: StagePlan, rate: Rate) -> float:
     gain = rate.bfloat16 if stage.precision == "bfloat16" else 1.0
-    shared = decoders if stage.name == "decoding" else 1
-    return stage.work_macs / (rate.macs_per_second * gain * shared)
+    return stage.work_macs / (rate.macs_per_second * gain)

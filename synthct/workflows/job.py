@@ -36,7 +36,6 @@ class Job:
         streamable: whether both grids are one but for the order of their axes, so that a decoded
             slab is a slab of what is written.
         kept: finished images of the run that wait in memory while the next is made.
-        devices: how many share the decoding.
     """
 
     spec: MaisiSpec
@@ -53,7 +52,6 @@ class Job:
     spill_folder: Path = Path(".")
     streamable: bool = True
     kept: int = 0
-    devices: int = 1
 
     @property
     def latent(self) -> Shape:
