@@ -119,6 +119,14 @@ def reconstruction(
         Path | None,
         typer.Option("-o", "--output", metavar="DIR", help="Write the reconstructions there."),
     ] = None,
+    lpips: Annotated[
+        Path | None,
+        typer.Option(
+            "--lpips",
+            metavar="FILE",
+            help="Also LPIPS: TorchScript, or the tensors of lpips.LPIPS(net='alex').",
+        ),
+    ] = None,
     device: DeviceOption = "auto",
     max_memory: MaxMemoryOption = None,
     overwrite: OverwriteOption = False,
@@ -139,6 +147,7 @@ def reconstruction(
             _codec(model, weights, device, max_memory),
             spacing_mm=spacing,
             output=output,
+            lpips=lpips,
             overwrite=overwrite,
             progress=progress,
         )
@@ -174,6 +183,7 @@ def _render_evaluation(result: Mapping[str, Any]) -> str:
             f"  {Path(case['volume']).name}: {body['psnr_db']:.2f} dB, {body['ssim']:.4f}, "
             f"{body['mean_error']:+.1f}, {body['mean_absolute_error']:.1f} {case['unit']}"
             f" ({_size(case)}; whole volume {case['whole']['psnr_db']:.2f} dB)"
+            + (f", LPIPS {body['lpips']:.4f}" if "lpips" in body else "")
         )
     if len(result["cases"]) > 1:
         lines.append(f"  mean: {result['mean']['psnr_db']:.2f} dB, {result['mean']['ssim']:.4f}")

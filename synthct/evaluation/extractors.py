@@ -27,7 +27,7 @@ from synthct.evaluation.slices import SlicedCase, Slicing
 from synthct.record import sha256_of
 
 Features = npt.NDArray[np.float32]
-Network = Callable[[Tensor], Any]
+Network = Callable[..., Any]
 
 MINI_SLICES = "mini-slices"
 MINI_SLICING = Slicing(spacing_mm=2.0, side=256, share=0.4)
@@ -159,8 +159,8 @@ def _of_file(path: Path, device: torch.device) -> Extractor:
     digest, preparation = sha256_of(path), Preparation()
     if path.suffix == ".onnx":
         network: Network = _onnx(path)
-    elif path.suffix in (".ts", ".torchscript") or _is_torchscript(path):
-        network = _torchscript(path, device)
+    elif path.suffix in (".ts", ".torchscript") or is_torchscript(path):
+        network = load_torchscript(path, device)
     else:
         tensors = read_tensors(path)
         if not is_resnet50(tensors):
@@ -173,14 +173,15 @@ def _of_file(path: Path, device: torch.device) -> Extractor:
     return Extractor(path.name, digest, network, preparation, MAISI_SLICING, device)
 
 
-def _is_torchscript(path: Path) -> bool:
+def is_torchscript(path: Path) -> bool:
+    """By its content: an archive with code in it."""
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
         return any("/code/" in name for name in archive.namelist())
 
 
-def _torchscript(path: Path, device: torch.device) -> Network:
+def load_torchscript(path: Path, device: torch.device) -> Network:
     try:
         module: Network = torch.jit.load(str(path), map_location=device).eval()
     except (RuntimeError, ValueError) as error:

@@ -36,6 +36,7 @@ def montages(report: Report) -> tuple[Figure, ...]:
             "stand side by side, others in their order.",
         )
     ]
+    seen: list[list[str]] = []  # metrics may share a ranking
     known = {(case.role, case.name): case for case in (*study.real, *study.synthetic)}
     for measured in report.measured:
         rows = [r for r in worst(measured.result.rows, 8) if (r.role, r.case) in known]
@@ -44,7 +45,9 @@ def montages(report: Report) -> tuple[Figure, ...]:
             (f"{r.case}: {r.badness:.3g} {r.group}", known[r.role, r.case])
             for r in sorted(named.values(), key=lambda r: -(r.badness or 0))[:_WORST]
         ]
-        if cells and len(study.synthetic) > 1:
+        ranking = [title for title, _ in cells]
+        if cells and len(study.synthetic) > 1 and ranking not in seen:
+            seen.append(ranking)
             title = f"Worst cases by {measured.name}"
             figures.append(
                 Figure(title, _sheet([cells[i : i + 2] for i in (0, 2)]), "Worst first.")

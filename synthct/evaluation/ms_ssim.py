@@ -55,7 +55,7 @@ def scales_for(side: int, kernel: int = MONAI_KERNEL) -> int:
     >>> scales_for(128), scales_for(64), scales_for(160, 11)
     (5, 4, 4)
     """
-    return max(1, min(len(WEIGHTS), int(np.log2(max(side - 1, kernel) / (kernel - 1))) + 1))
+    return max(1, sum(side >> scale >= kernel for scale in range(len(WEIGHTS))))
 
 
 def published(first: Array, second: Array, scales: int = len(WEIGHTS)) -> float:

@@ -14,6 +14,7 @@ import torch
 from synthct.atomic import refuse_existing
 from synthct.checkpoints import catalogue
 from synthct.errors import InputError, MemoryBudgetError, UsageError
+from synthct.evaluation.lpips import Lpips
 from synthct.evaluation.similarity import Similarity, similarity
 from synthct.geometry import Geometry, Spacing
 from synthct.labels.body import body_from_ct
@@ -173,6 +174,7 @@ def evaluate_reconstruction(
     *,
     spacing_mm: Spacing | None = None,
     output: Path | None = None,
+    lpips: Path | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -183,6 +185,7 @@ def evaluate_reconstruction(
         codec: the autoencoder.
         spacing_mm: resample to this first, along each image's own axes.
         output: folder for the reconstructions; nothing is written without.
+        lpips: a file of a perceptual distance (`evaluation.lpips`); it is left out without.
         overwrite: replace older reconstructions.
         progress: told how far it is.
 
@@ -196,18 +199,21 @@ def evaluate_reconstruction(
     for target in targets:
         if target is not None:
             _refuse_existing(target, overwrite)
+    perceptual = None if lpips is None else Lpips.load(lpips)
     machine = _Machine(codec, progress)
     cases = [
-        _one(machine, path, target, spacing_mm, overwrite)
+        _one(machine, path, target, spacing_mm, overwrite, perceptual)
         for path, target in zip(volumes, targets, strict=True)
     ]
     return {
         "model": codec.model,
         "vae_sha256": machine.autoencoder.sha256,
+        **({} if perceptual is None else {"lpips": _described(perceptual)}),
         "cases": cases,
         "mean": {
             key: float(np.mean([case["body"][key] for case in cases]))
-            for key in ("psnr_db", "ssim")
+            for key in ("psnr_db", "ssim", "lpips")
+            if key in cases[0]["body"]
         },
     }
 
@@ -266,7 +272,12 @@ class _Machine:
 
 
 def _one(
-    machine: _Machine, path: Path, target: Path | None, spacing_mm: Spacing | None, overwrite: bool
+    machine: _Machine,
+    path: Path,
+    target: Path | None,
+    spacing_mm: Spacing | None,
+    overwrite: bool,
+    perceptual: Lpips | None,
 ) -> dict[str, Any]:
     volume = machine.read(path, spacing_mm)
     units = _Units.of(volume.array, volume.modality)
@@ -278,13 +289,19 @@ def _one(
     data_range = units.high - units.low
     if target is not None:
         _write(target, back, units, volume.geometry, machine, overwrite)
+    inside = similarity(found, true, body, data_range).as_dict()
+    whole = _whole(found, true, data_range).as_dict()
+    if perceptual is not None:
+        shown = np.clip(back, 0, 1), np.clip(unit, 0, 1)
+        inside["lpips"] = perceptual.in_body(*shown, body)
+        whole["lpips"] = perceptual.distance(*shown)
     return {
         "volume": str(path),
         "shape": list(volume.geometry.shape),
         "spacing_mm": list(volume.geometry.spacing_mm),
         "unit": "HU" if volume.modality == "CT" else "as stored",
-        "body": similarity(found, true, body, data_range).as_dict(),
-        "whole": _whole(found, true, data_range).as_dict(),
+        "body": inside,
+        "whole": whole,
         "output": None if target is None else str(target),
     }
 
@@ -297,6 +314,14 @@ def _write(
     volume = from_ras(Volume(scanner, geometry.as_ras(), machine.modality), geometry)
     description = f"SYNTHETIC synthct {tool_version()} {machine.codec.model} decoded"
     write_volume(path, volume, description=description, overwrite=overwrite)
+
+
+def _described(perceptual: Lpips) -> dict[str, str]:
+    return {
+        "network": perceptual.name,
+        "sha256": perceptual.sha256,
+        "slices": "every fourth of the three planes; in the body: within the box around it",
+    }
 
 
 def _whole(found: Float32, true: Float32, data_range: float) -> Similarity:

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from synthct.evaluation.bootstrap import bootstrap
+
+
+def test_the_interval_of_a_mean_is_that_of_theory() -> None:
+    sample = np.random.default_rng(0).normal(10, 2, size=100)
+    (interval,) = bootstrap(
+        lambda drawn: [sample[drawn].mean()], (100,), [sample.mean()], resamples=2000, seed=0
+    )
+    assert interval is not None
+    half = 1.96 * sample.std() / 10
+    assert interval.low == pytest.approx(sample.mean() - half, abs=0.06)
+    assert interval.high == pytest.approx(sample.mean() + half, abs=0.06)
+
+
+def test_the_same_seed_gives_the_same_interval() -> None:
+    sample = np.arange(8.0)
+    first, second, other = (
+        bootstrap(lambda d: [sample[d].mean()], (8,), [3.5], resamples=50, seed=seed)
+        for seed in (1, 1, 2)
+    )
+    assert first == second != other
+
+
+@pytest.mark.parametrize(("counts", "resamples"), [((1, 5), 100), ((5, 5), 0)])
+def test_too_little_gives_no_interval(counts: tuple[int, int], resamples: int) -> None:
+    found = bootstrap(lambda a, b: [0.0, 0.0], counts, [0.0, 0.0], resamples=resamples, seed=0)
+    assert found == [None, None]
