@@ -1,0 +1,68 @@
+"""One of two processes: takes a step of a small convolution and writes its gradients and weights.
+
+Run by `test_team.py` through torchrun.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from synthct.training.state import State
+from synthct.training.task import Recipe
+from synthct.training.team import Team, team
+
+RECIPE = Recipe(steps=4, learning_rate=0.01, warmup_steps=1, clip_norm=1e9)
+
+
+class Smooth:
+    """Learns to blur noise; every third example leaves one of its two layers out."""
+
+    def __init__(self, seed: int) -> None:
+        torch.manual_seed(seed)
+        self.net = nn.ModuleDict({"always": nn.Conv3d(1, 4, 3), "seldom": nn.Conv3d(4, 4, 1)})
+        self.last = nn.Conv3d(4, 1, 1)
+
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        return {"net": self.net, "last": self.last}
+
+    def batch(self, index: int) -> tuple[int, torch.Tensor]:
+        return index, torch.randn(2, 1, 8, 8, 8, generator=torch.Generator().manual_seed(index))
+
+    def loss(
+        self, batch: tuple[int, torch.Tensor], step: int
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        index, image = batch
+        hidden = self.net["always"](image)
+        if index % 3:
+            hidden = self.net["seldom"](hidden.relu())
+        wanted = image[:, :, 1:-1, 1:-1, 1:-1] + 0.1 * torch.randn(image.shape[0], 1, 6, 6, 6)
+        return (self.last(hidden) - wanted).square().mean(), {}
+
+
+def run(folder: Path, us: Team, steps: int, accumulate: int) -> State:
+    """The state after `steps` steps on `accumulate` batches a process."""
+    task = Smooth(seed=us.rank)  # the first one's weights count
+    state = State(task, RECIPE, folder, team=us)
+    for step in range(steps):
+        first = step * accumulate
+        numbers = range(first, first + accumulate)
+        state.train_step([task.batch(n * us.size + us.rank) for n in numbers])
+    return state
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    with team(torch.device("cpu")) as us:
+        state = run(Path(sys.argv[1]), us, steps=3, accumulate=1)
+        found = {
+            "weights": [p.detach() for p in state.parameters],
+            "gradients": [p.grad for p in state.parameters],
+            "averages": [list(net.state_dict().values()) for net in state.averages.values()],
+        }
+        torch.save(found, Path(sys.argv[1]) / f"rank-{us.rank}.pt")

@@ -1,0 +1,81 @@
+"""Two processes over gloo take the step that one takes on the joined batch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from synthct.training.team import Team, own_device
+from tests.training.data_parallel import Smooth, run
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("team")
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command += ["--standalone", "-m", "tests.training.data_parallel", str(folder)]
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, cwd=root, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return folder
+
+
+def test_their_gradients_are_those_of_the_joined_batch(pair: Path, tmp_path: Path) -> None:
+    """One process with the same batches, two a step; unused layers included."""
+    alone = run(tmp_path, Team(), steps=3, accumulate=2)
+    for rank in (0, 1):
+        found = torch.load(pair / f"rank-{rank}.pt")
+        for one, other in zip(found["gradients"], alone.parameters, strict=True):
+            assert other.grad is not None
+            assert torch.allclose(one, other.grad, rtol=1e-4, atol=1e-7)
+        for one, other in zip(found["weights"], alone.parameters, strict=True):
+            assert torch.allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_both_end_with_the_same_weights_to_the_bit(pair: Path) -> None:
+    first, second = (torch.load(pair / f"rank-{rank}.pt") for rank in (0, 1))
+    for name in ("weights", "gradients"):
+        assert all(torch.equal(a, b) for a, b in zip(first[name], second[name], strict=True))
+    for one, other in zip(first["averages"], second["averages"], strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_a_step_is_that_of_batches_laid_side_by_side(tmp_path: Path) -> None:
+    """Accumulating two batches gives the gradient of one of twice the size (no noise in it)."""
+
+    class Bare(Smooth):
+        def loss(
+            self, batch: tuple[int, torch.Tensor], step: int
+        ) -> tuple[torch.Tensor, dict[str, float]]:
+            image = batch[1]
+            out = self.last(self.net["seldom"](self.net["always"](image)))
+            return (out - image[:, :, 1:-1, 1:-1, 1:-1]).square().mean(), {}
+
+    task = Bare(0)
+    one, two = task.batch(1)[1], task.batch(2)[1]
+    parameters = [p for net in task.networks.values() for p in net.parameters()]
+    joined = torch.autograd.grad(task.loss((1, torch.cat([one, two])), 0)[0], parameters)
+    halves = [torch.autograd.grad(task.loss((1, x), 0)[0], parameters) for x in (one, two)]
+    for whole, a, b in zip(joined, *halves, strict=True):
+        assert torch.allclose(whole, (a + b) / 2, rtol=1e-4, atol=1e-7)
+
+
+def test_alone_nothing_is_sent() -> None:
+    us = Team()
+    assert us.leads and us.any(True, torch.device("cpu"))
+    assert us.mean({"loss": 2.0}, "loss", torch.device("cpu")) == {"loss": 2.0}
+
+
+def test_each_process_takes_its_own_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert own_device(torch.device("cuda")) == torch.device("cuda", 3)
+    assert own_device(torch.device("cuda", 1)) == torch.device("cuda", 1)
+    assert own_device(torch.device("cpu")) == torch.device("cpu")
