@@ -130,6 +130,11 @@ class Growth:
             self._watcher.join()
             self.bytes = self._peak - self._before
 
+    @property
+    def peak(self) -> int:
+        """So far, above the start."""
+        return self._peak - self._before
+
     def _now(self) -> int:
         if self._cuda:
             return torch.cuda.memory_allocated()

@@ -7,7 +7,7 @@ the next group norm. Memory that runs out on the way is answered by a smaller pl
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -15,7 +15,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from synthct.errors import MemoryBudgetError
+from synthct.errors import MemoryBudgetError, UsageError
 from synthct.tensors import FeatureMap, Slab
 from synthct.tiling import budget, cuts
 from synthct.tiling.budget import Plan
@@ -44,6 +44,7 @@ from synthct.tiling.team import Alone, Team
 
 Progress: TypeAlias = Callable[[int, int], None]  # (done, total), in units of work
 Planner: TypeAlias = Callable[[Schedule, int], Plan]  # (schedule, bytes of an element) -> plan
+Statistics: TypeAlias = MutableMapping[int, Moments]  # boundary -> of the map there
 Sink: TypeAlias = Callable[[int, Cut, Slab], None]  # (sample, planes [start, stop), their values)
 
 
@@ -60,6 +61,7 @@ def run(
     spill_folder: Path | None = None,
     progress: Progress | None = None,
     team: Team = Alone(),  # noqa: B008
+    statistics: Statistics | None = None,
     halo_limit: int | None = None,
 ) -> FeatureMap | None:
     """The output of `layers` on `source`, as if run at once, in the memory of a few slabs and maps.
@@ -77,21 +79,27 @@ def run(
         progress: called after every slab.
         team: `Workers` where several processes share the planes; each then gets the whole result.
             A sink gets the planes of its own process only.
+        statistics: of the maps before each group norm, by boundary. What is there is taken instead
+            of being measured, what is found is added: so a run that was interrupted goes on (see
+            `statistics_file`), and a block cut out of a map can be made as part of the whole.
         halo_limit: for tests only: fewer halo planes than exactness needs.
 
     Raises:
+        UsageError: `statistics` with more than one sample.
         UnknownLayer: a layer whose locality is not known.
         GridError: the map is too small for the layers.
         MemoryBudgetError: the planner's budget is too small, or the machine is out of memory with
             the smallest plan.
     """
+    if statistics is not None and source.shape[0] != 1:
+        raise UsageError(f"statistics are those of one sample; {source.shape[0]} were given")
     turned = source.transpose(2, 2 + axis)
     ready = tuple(prepare(layer, axis, dtype) for layer in layers)
     size = turned.shape[2], turned.shape[3], turned.shape[4]
     plan = planner(schedule(ready, turned.shape[1], size), dtype.itemsize)
     out = None if sink else _result(plan, turned, axis, dtype, out_device)
     gather = _into(out, axis) if sink is None else _facing(sink, axis)
-    job = _Job(turned, dtype, gather, spill_folder, progress, team, halo_limit)
+    job = _Job(turned, dtype, gather, spill_folder, progress, team, statistics, halo_limit)
     with torch.autocast(source.device.type, enabled=False), full_precision():
         _run_in_what_there_is(plan, job)
     if out is not None:
@@ -161,6 +169,7 @@ class _Job:
     spill_folder: Path | None
     progress: Progress | None
     team: Team
+    statistics: Statistics | None
     halo_limit: int | None
 
 
@@ -193,7 +202,11 @@ class _Sweeper:
     sample: int
     stores: Stores
     meter: _Meter
-    moments: dict[int, Moments] = field(default_factory=dict)  # of the map at each boundary
+    moments: Statistics = field(default_factory=dict)  # of the map at each boundary
+
+    def __post_init__(self) -> None:
+        if self.job.statistics is not None:
+            self.moments = self.job.statistics
 
     def run(self) -> None:
         self._tidy = Tidy(self.job.source.device.type, self.plan.peak_bytes)
@@ -202,6 +215,8 @@ class _Sweeper:
             self.job.team.exchange(self.plan.schedule, step, self.stores)
             if step.passes and step.passes[0].whole is not None:
                 self._at_once(index, step)
+            elif step.target is None and step.end in self.moments:
+                self.meter.advance(index, step.size_out[0])
             else:
                 self._sweep(index, step)
             self.stores.close(index)
@@ -212,23 +227,23 @@ class _Sweeper:
         result = whole.function(self._region(step.source).to(device))
         own = self.job.team.own(step.size_out[0])
         self._write(step.target, own, planes(result, own))
-        if step.gather:
+        if step.gather and step.end not in self.moments:
             self.moments[step.end] = _moments_of(result)
         self.meter.advance(index, step.size_out[0])
 
     def _sweep(self, index: int, step: Step) -> None:
         thickest = max(stop - start for start, stop in self.plan.cuts[index])
         stream, beside = self._stream(step, thickest)
-        gathered = Moments()
+        gathered = Moments() if step.gather and step.end not in self.moments else None
         work_bytes = self.plan.itemsize * budget.step_elements(self.plan.schedule, step, thickest)
         for cut in self._own_cuts(step, thickest):
-            self._emit(step, cut, stream.take(cut), gathered if step.gather else None)
+            self._emit(step, cut, stream.take(cut), gathered)
             if beside is not None and step.beside is not None:
                 for part, skip in beside.pieces(cut):
                     self._write(step.beside, part, skip)
             self.meter.advance(index, cut[1] - cut[0])
             self._tidy.after(work_bytes)
-        if step.gather:
+        if gathered is not None:
             channels = self.plan.schedule.network.maps[step.end][0]
             self.moments[step.end] = self.job.team.merged(gathered, channels)
 

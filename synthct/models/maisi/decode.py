@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias, overload
@@ -15,6 +16,7 @@ from synthct.tensors import Image, Latent, Slab
 from synthct.tiling.budget import Plan, Room
 from synthct.tiling.cuts import Cut
 from synthct.tiling.halo import Progress, run
+from synthct.tiling.statistics_file import StatisticsFile
 
 # (sample, planes [start, stop), axis that they count along, their values (1, 1, i, j, k))
 ImageSink: TypeAlias = Callable[[int, Cut, int, Slab], None]
@@ -34,6 +36,7 @@ def decode(
     spill_dir: Path | None = None,
     sink: None = None,
     progress: Progress | None = None,
+    statistics: Path | None = None,
 ) -> Image: ...
 
 
@@ -51,6 +54,7 @@ def decode(
     spill_dir: Path | None = None,
     sink: ImageSink,
     progress: Progress | None = None,
+    statistics: Path | None = None,
 ) -> None: ...
 
 
@@ -67,6 +71,7 @@ def decode(
     spill_dir: Path | None = None,
     sink: ImageSink | None = None,
     progress: Progress | None = None,
+    statistics: Path | None = None,
 ) -> Image | None:
     """What `autoencoder.decode(latent)` gives in evaluation mode, slab by slab, float32 on the CPU.
 
@@ -84,6 +89,8 @@ def decode(
         sink: takes finished slabs in order instead of one image; see `hu_file.HuFile`. Where memory
             runs out on the way, it begins again at plane 0.
         progress: called with (done, total) after every slab.
+        statistics: file for what a sweep has measured, of a latent with n = 1. A decode that was
+            interrupted goes on from it; one of other weights, latent or precision begins anew.
 
     Raises:
         UnknownLayer: the autoencoder holds a layer that tiling does not know.
@@ -110,7 +117,18 @@ def decode(
         sink=None if sink is None else _counting_along(sink, axis),
         spill_folder=spill_dir,
         progress=progress,
+        statistics=None if statistics is None else _kept(statistics, autoencoder, latent, dtype),
     )
+
+
+def _kept(
+    path: Path, autoencoder: AutoencoderKlMaisi, latent: Latent, dtype: torch.dtype
+) -> StatisticsFile:
+    digest = hashlib.sha256(str(dtype).encode())
+    for tensor in (latent, *autoencoder.decoder.state_dict().values()):
+        digest.update(f"{tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
+    return StatisticsFile(path, digest.hexdigest())
 
 
 def _counting_along(sink: ImageSink, axis: int) -> Callable[[int, Cut, Slab], None]:
