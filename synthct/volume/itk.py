@@ -27,7 +27,7 @@ _PLACED_BY = {
 """Header fields without which ITK makes up a place: one of each group is needed."""
 _LAST_FIELD = b"ElementDataFile"  # of MHA; NRRD ends its header with an empty line
 _MOST_HEADER_LINES = 1000
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 
 
 def read_itk(path: Path) -> tuple[npt.NDArray[Any], Geometry]:
@@ -44,7 +44,7 @@ def read_itk(path: Path) -> tuple[npt.NDArray[Any], Geometry]:
     reader = SimpleITK.ImageFileReader()
     reader.SetFileName(str(path))
     try:
-        with _without_chatter():
+        with without_chatter():
             reader.ReadImageInformation()
             _check_header(path, reader)
             image = reader.Execute()
@@ -65,7 +65,7 @@ def _duplicate(descriptor: int) -> int | None:
 
 
 @contextmanager
-def _without_chatter() -> Iterator[None]:
+def without_chatter() -> Iterator[None]:
     """MetaIO prints its own complaints to file descriptor 2; the error raised says enough."""
     kept = _duplicate(2)
     if kept is None:
@@ -118,7 +118,7 @@ def _affine(path: Path, reader: Any) -> FloatArray:
     check_spacing(path, spacing, "the header")
     direction = np.asarray(reader.GetDirection(), dtype=np.float64).reshape(n, n)[:3, :3]
     affine = np.eye(4)
-    affine[:3, :3] = _LPS_TO_RAS @ direction * spacing
-    affine[:3, 3] = _LPS_TO_RAS @ np.asarray(reader.GetOrigin()[:3])
+    affine[:3, :3] = LPS_TO_RAS @ direction * spacing
+    affine[:3, 3] = LPS_TO_RAS @ np.asarray(reader.GetOrigin()[:3])
     check_affine(path, affine)
     return affine

@@ -19,7 +19,24 @@ from synthct.volume.volume import Volume
 
 LEAST_SPACING_MM = 2.0
 _TOLERANCE = 0.98
+_DARKEST_HU = -50.0  # a crop inside the body still has fat; stored values begin at 0
+_LEAST_RANGE_HU = 80.0
 _OBLIQUE = 0.45  # direction cosine off axis: a tilted gantry (up to 26 degrees) stays as scanned
+
+
+def require_hu(array: npt.NDArray[Any]) -> None:
+    """Refuse a CT whose values cannot be HU.
+
+    Raises:
+        InputError: nothing is as dark as air or fat, or nothing is denser than water.
+    """
+    finite = array[np.isfinite(array)]
+    low, high = (float(v) for v in np.percentile(finite, (0.1, 99.9))) if finite.size else (0, 0)
+    if low > _DARKEST_HU or high < 0 or high - low < _LEAST_RANGE_HU:
+        raise InputError(
+            f"values from {low:g} to {high:g} are no Hounsfield units",
+            "apply the scanner's slope and intercept; is it MR? then --modality MR",
+        )
 
 
 def conform(volume: Volume, least_mm: float = LEAST_SPACING_MM) -> Volume:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from synthct.errors import InputError
+from synthct.volume.dicom import Series, series_in
 from synthct.workflows.pairs import SUFFIXES, stem
 
 USES = ("train", "validation", "skip")
@@ -34,6 +35,7 @@ class CasePlan:
         modality: CT or MR.
         contrast: of MR, by the file's name or the table.
         skull_stripped: of MR, yes or no; empty: told from the image.
+        series: the DICOM series that it is; `image` is then its folder.
     """
 
     case: str
@@ -49,6 +51,7 @@ class CasePlan:
     modality: str = "CT"
     contrast: str = ""
     skull_stripped: str = ""
+    series: Series | None = None
 
 
 def plan_cases(
@@ -91,7 +94,7 @@ def read_excluded(path: Path) -> frozenset[str]:
 def _found(scans: Path) -> list[CasePlan]:
     if not scans.is_dir():
         raise InputError(f"{scans}: no such folder", "pass a folder of scans")
-    plans = []
+    plans: list[CasePlan] = []
     for folder in sorted({scans, *(p for p in scans.rglob("*") if p.is_dir())}):
         files = {stem(p): p for p in sorted(folder.iterdir()) if p.name.endswith(SUFFIXES)}
         for name, image in _images(files).items():
@@ -111,9 +114,55 @@ def _found(scans: Path) -> list[CasePlan]:
                     contrast=contrast,
                 )
             )
+        plans += _dicom_plans(scans, folder)
     if not plans:
-        raise InputError(f"no scans in {scans}", "accepted: CASE/image.nii.gz, or X_ct.nii.gz")
+        raise InputError(
+            f"no scans in {scans}",
+            "accepted: CASE/image.nii.gz, X_ct.nii.gz, X_T1w.nii.gz, or folders of DICOM files",
+        )
     return plans
+
+
+def _dicom_plans(scans: Path, folder: Path) -> list[CasePlan]:
+    """One plan a series of the DICOM files in `folder`; what is no volume is skipped, and why.
+
+    Labels lie beside the files: `labels.nii.gz`, for the only series that is a volume.
+    """
+    if not any(_may_be_dicom(path) for path in folder.iterdir()):
+        return []
+    found = series_in(folder)
+    labels = next(
+        (p for p in sorted(folder.iterdir()) if stem(p) == "labels" and p != folder), None
+    )
+    volumes = [series for series in found if not series.reason]
+    plans = []
+    for position, series in enumerate(found, start=1):
+        own = () if len(found) == 1 else (f"series-{series.number or position}-{position}",)
+        case = "_".join((*folder.relative_to(scans).parts, *own)) or folder.resolve().name
+        label_file = labels if [series] == volumes else None
+        plans.append(
+            CasePlan(
+                case,
+                folder,
+                label_file,
+                subject=series.subject or "_".join(folder.relative_to(scans).parts) or case,
+                use="skip" if series.reason else "train",
+                labels="complete" if label_file else "none",
+                reason=series.reason,
+                modality=series.modality if series.modality in ("CT", "MR") else "CT",
+                contrast=series.contrast,
+                series=series,
+            )
+        )
+    return plans
+
+
+def _may_be_dicom(path: Path) -> bool:
+    """By the four letters that stand after the preamble."""
+    if path.name.endswith(SUFFIXES) or not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return file.read(132)[128:] == b"DICM"
 
 
 def _person(scans: Path, folder: Path, name: str) -> str:
@@ -127,7 +176,7 @@ def contrast_of(name: str) -> str:
 
 
 def _of_modality(plan: CasePlan, modality: str) -> CasePlan:
-    if modality == "auto":
+    if modality == "auto" or plan.series is not None:
         return plan
     return replace(plan, modality=modality, contrast=plan.contrast if modality == "MR" else "")
 

@@ -28,12 +28,14 @@ from synthct.phantom import make_phantom_with_tissues
 from synthct.phantom.regions import REGIONS as PHANTOM_REGIONS
 from synthct.record import fingerprint, sha256_of
 from synthct.volume.atlas import Atlas, fuse, transfer
+from synthct.volume.dicom import read_series
 from synthct.volume.manifest import FILE_NAME, Manifest, Row, read_manifest, write_manifest
 from synthct.volume.prepared import (
     conform,
     conform_mr,
     is_cut_out,
     is_skull_stripped,
+    require_hu,
     save_case,
     without_table,
 )
@@ -149,11 +151,14 @@ class _Desk:
 
     def request_of(self, plan: CasePlan) -> str:
         """What decides on a scan's arrays: the plan and the files it reads."""
-        files = [plan.image, plan.label_file]
+        slices = (plan.image,) if plan.series is None else plan.series.files
+        files = [*slices, plan.label_file]
         if self.request.pseudo_labels:
             files += [self.plans[a].image for a in plan.atlas if a in self.plans]
         hashes = [sha256_of(f) for f in files if f]
-        asked = {k: v for k, v in asdict(plan).items() if k not in ("image", "label_file")}
+        asked = {
+            k: v for k, v in asdict(plan).items() if k not in ("image", "label_file", "series")
+        }
         if plan.modality == "CT":  # entries that were made before there was MR stay
             asked = {k: v for k, v in asked.items() if k not in MORE_COLUMNS}
         return fingerprint({"format": FORMAT, "plan": asked, "files": hashes,
@@ -193,13 +198,13 @@ class _Desk:
 
     def scan(self, plan: CasePlan) -> Row:
         row = Row(plan.case, plan.subject, "excluded", "image", source=plan.image.name,
-                  source_sha256=sha256_of(plan.image), reason=plan.reason,
+                  source_sha256=_source_sha256(plan), reason=plan.reason,
                   modality=plan.modality, contrast=plan.contrast)  # fmt: skip
         if plan.use == "skip":
             return row
         if plan.modality == "MR":
             return self._mr(plan, row)
-        hu, body, spacing = read_case(plan.image)
+        hu, body, spacing = read_case(read_plan(plan))
         folder = "images" if plan.use == "train" else "validation"
         meta = {"id": plan.case, "subject": plan.subject, "kind": "image", "split": plan.use}
         image = self._save(folder, plan.case, {"image": hu, "body": body}, spacing, meta)
@@ -210,7 +215,7 @@ class _Desk:
 
     def _mr(self, plan: CasePlan, row: Row) -> Row:
         """An MR scan, without labels: its units, contrast, and whether its skull is gone."""
-        volume = conform_mr(read_image(plan.image, "MR"))
+        volume = conform_mr(read_plan(plan))
         spacing = volume.geometry.spacing_mm
         image = np.rint(volume.array).astype(np.int16)
         stripped = plan.skull_stripped or ("yes" if is_skull_stripped(image) else "no")
@@ -260,7 +265,7 @@ class _Desk:
             plan = self.plans.get(case)
             if plan is None or plan.labels != "complete" or plan.use != "train":
                 raise InputError(f"{case} is no atlas: a training case with complete labels needed")
-            hu, _, spacing = read_case(plan.image)
+            hu, _, spacing = read_case(read_plan(plan))
             self.atlases[case] = Atlas(case, hu, _own_labels(plan, hu.shape), spacing)
         return self.atlases[case]
 
@@ -298,14 +303,33 @@ class _Desk:
         return f"{folder}/{case}.npz", sha256_of(path)
 
 
-def read_case(path: Path) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.bool_], Spacing]:
-    """A scan as int16 HU without the table, its body, its spacing; a crop keeps all it shows."""
-    volume: Volume = conform(read_image(path))
+def read_plan(plan: CasePlan) -> Volume:
+    """The scan as it lies on disk, in the units of its scanner."""
+    if plan.series is not None:
+        return read_series(plan.series)
+    return read_image(plan.image, plan.modality)
+
+
+def read_case(scan: Volume) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.bool_], Spacing]:
+    """A CT as int16 HU without the table, its body, its spacing; a crop keeps all it shows.
+
+    Raises:
+        InputError: its values are no HU.
+    """
+    require_hu(scan.array)
+    volume: Volume = conform(scan)
     spacing = volume.geometry.spacing_mm
     body = body_from_ct(volume.array, spacing, 2)
     if is_cut_out(body):
         return np.rint(volume.array).astype(np.int16), body, spacing
     return without_table(volume.array, body), body, spacing
+
+
+def _source_sha256(plan: CasePlan) -> str:
+    """Of the file, or of the hashes of a series' slices in their order."""
+    if plan.series is None:
+        return sha256_of(plan.image)
+    return fingerprint({"slices": [sha256_of(path) for path in plan.series.files]})
 
 
 def _own_labels(plan: CasePlan, shape: tuple[int, ...]) -> Labels:
