@@ -1,6 +1,7 @@
 """PyTorch's own files (`.pt`): a zip archive with a pickle, read for its tensors alone.
 
-Nothing in the archive is believed before it is checked: what its members claim to unfold to, which
+Files from before PyTorch 1.6 are five pickles in a row, then the numbers: read by the same rules.
+Nothing in a file is believed before it is checked: what its members claim to unfold to, which
 names its pickle asks for, and how large each tensor says it is. Numbers that NumPy wrote (a loss,
 beside the weights) are passed over unread.
 """
@@ -13,11 +14,13 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 import torch
 from torch import Tensor
 from torch.serialization import safe_globals
 
+from synthct.checkpoints.store import is_old_layout
 from synthct.errors import DamagedWeights, UnsafeWeights
 
 _TENSOR_MODULES = ("torch", "torch._utils", "torch._tensor", "torch.storage")
@@ -34,6 +37,7 @@ _NUMPY_NUMBER = (
     ("numpy", "dtype"),
 )
 _NUMPY_HELPERS = {("_codecs", "encode")}
+_OLD_PICKLES = 5  # magic number, version, machine, content, keys of the numbers
 _MAX_PICKLE_BYTES = 64 << 20  # the published models' pickles stay under 1 MiB
 _NO_CODE = "only tensors are ever loaded; ask its author for safetensors"
 
@@ -65,11 +69,12 @@ def open_content(path: Path) -> object:
 
     Raises as `open_pickled`.
     """
-    _check_archive(path)
+    old = is_old_layout(path)
+    (_check_old if old else _check_archive)(path)
     try:
         with warnings.catch_warnings(), safe_globals(_stand_ins()):
             warnings.simplefilter("ignore")  # advice to developers; a refusal is said by us
-            return torch.load(str(path), map_location="cpu", weights_only=True, mmap=True)
+            return torch.load(str(path), map_location="cpu", weights_only=True, mmap=not old)
     except pickle.UnpicklingError as error:
         raise UnsafeWeights(f"{path} asks for more than tensors", _NO_CODE) from error
     except Exception as error:  # whatever a damaged file makes the reader stumble over
@@ -89,6 +94,18 @@ def _check_archive(path: Path) -> None:
         raise _no_archive(path) from error
 
 
+def _check_old(path: Path) -> None:
+    """Every pickle of a file in the old layout, by its opcodes; the numbers after them are none."""
+    with open(path, "rb") as file:
+        try:
+            for _ in range(_OLD_PICKLES):
+                _check_pickle(path, file)
+        except ValueError as error:  # an opcode that is none, or the file's end
+            raise DamagedWeights(f"{path} is damaged and cannot be read") from error
+        if file.tell() > _MAX_PICKLE_BYTES:
+            raise UnsafeWeights(f"{path} holds pickles of {file.tell()} bytes", _NO_CODE)
+
+
 def _check_sizes(path: Path, members: list[zipfile.ZipInfo], size: int) -> None:
     """PyTorch stores its members unpacked: whatever would unfold is not a file of weights."""
     unfolded = sum(member.file_size for member in members)
@@ -103,13 +120,13 @@ def _check_sizes(path: Path, members: list[zipfile.ZipInfo], size: int) -> None:
         raise UnsafeWeights(f"{path} holds a pickle of {largest} bytes", _NO_CODE)
 
 
-def _check_pickle(path: Path, content: bytes) -> None:
+def _check_pickle(path: Path, content: bytes | IO[bytes]) -> None:
     for module, name in _asked_for(content):
         if not _harmless(module, name):
             raise UnsafeWeights(f"{path} wants to run code: {module}.{name}", _NO_CODE)
 
 
-def _asked_for(content: bytes) -> Iterator[tuple[str, str]]:
+def _asked_for(content: bytes | IO[bytes]) -> Iterator[tuple[str, str]]:
     """Names that a pickle would import, found by reading its opcodes and running none."""
     strings: list[str] = []
     for opcode, argument, _ in pickletools.genops(content):

@@ -19,6 +19,8 @@ from synthct.record import sha256_of
 CHECKSUMS = "SHA256SUMS"
 Status = Literal["ok", "missing", "mismatch", "damaged", "unlisted", "outside"]
 
+_OLD_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""The pickled magic number of `torch.save(…, _use_new_zipfile_serialization=False)`."""
 _SUM_LINE = re.compile(r"^([0-9a-fA-F]{64}) [ *](.+)$")
 
 
@@ -33,6 +35,7 @@ __all__ = [
     "expected_sha256",
     "folder_of",
     "found_in",
+    "is_old_layout",
     "locate",
     "present",
     "read_checksums",
@@ -295,10 +298,16 @@ def _hash_of_state(path: Path, inode: int, size: int, changed_ns: int) -> str:
     return sha256_of(path)
 
 
+def is_old_layout(path: Path) -> bool:
+    """Whether it begins as PyTorch's files did before they were zip archives (1.6)."""
+    with open(path, "rb") as file:
+        return file.read(len(_OLD_START)) == _OLD_START
+
+
 def _is_whole(path: Path) -> bool:
     """Whether the header names tensors and the file holds them all, as far as headers tell."""
     if path.suffix != ".safetensors":
-        return zipfile.is_zipfile(path)
+        return zipfile.is_zipfile(path) or is_old_layout(path)
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -55,6 +55,9 @@ LESION_HOSTS: Mapping[int, tuple[int, ...]] = MappingProxyType(
 )
 """Lesion id → ids of the organs that it grows in (MAISI.md section 2, unconditional labels)."""
 
+GUIDED_LESIONS = tuple(lesion for lesion in LESION_HOSTS if lesion != 128)
+"""Those that guidance takes out of the mask; a bone lesion has no one organ to become."""
+
 ORGAN_GROUPS: Mapping[str, tuple[int, ...]] = MappingProxyType(
     {
         "lung": LUNG_LOBES,

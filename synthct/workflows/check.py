@@ -10,11 +10,12 @@ from synthct.checkpoints import catalogue, store
 from synthct.checkpoints.catalogue import Entry
 from synthct.checkpoints.store import Weights
 from synthct.geometry import Geometry
+from synthct.labels.groups import GUIDED_LESIONS
 from synthct.models.headers import refuse_disguised, require_fitting
 from synthct.models.maisi.spec import MaisiSpec, preset
 from synthct.workflows import machine
 from synthct.workflows.grid import GridPlan, body_box, padded, plan_grid
-from synthct.workflows.guidance import scales
+from synthct.workflows.guidance import cost_of, scales
 from synthct.workflows.inputs import mask_file
 from synthct.workflows.mask import UnderstoodMask, describe, understand
 from synthct.workflows.memory import Job, RunPlan, plan_run
@@ -168,6 +169,8 @@ def _job(
     box = grid.inner.shape
     if mask is not None and entry.sizes is None:
         box = body_box(mask.labels, grid.inner)
+    lesions = mask is not None and bool(set(GUIDED_LESIONS) & set(mask.labels.ids()))
+    cost = cost_of(scales(request, entry), lesions)
     return Job(
         spec=spec_of(entry),
         fed=padded(box, entry.grid_multiple),
@@ -175,7 +178,8 @@ def _job(
         asked=grid.asked.shape,
         steps=getattr(request, "steps", None) or entry.default_steps,
         device=device or machine.device_kind(request.device),
-        guided=any(scale not in (0, 1) for scale in scales(request, entry)),
+        branches=cost.branches,
+        masks=cost.masks,
         masked=mask is not None,
         budget_bytes=request.max_memory_bytes,
         spill_folder=getattr(request, "output", Path()),

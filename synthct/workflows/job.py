@@ -29,6 +29,7 @@ class Job:
         fed: voxels that the networks are fed, multiples of `spec.grid_multiple`.
         inner, asked: voxels of the network's whole grid, and of the grid that is written.
         device: kind of device, `cpu`, `cuda` or `mps`.
+        branches, masks: predictions in a step, and masks that they look at (`guidance.cost`).
         precision: None: the planner's choice.
         stage: only this part of the run; None: all of it.
         budget_bytes: None: unbounded, and the plan is the one with the least work.
@@ -45,7 +46,8 @@ class Job:
     steps: int
     device: str = "cpu"
     precision: Precision | None = None
-    guided: bool = False
+    branches: int = 1
+    masks: int = 1
     masked: bool = True
     stage: StageName | None = None
     budget_bytes: int | None = None

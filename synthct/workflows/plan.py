@@ -14,6 +14,7 @@ from synthct.models.maisi.spec import preset
 from synthct.workflows import machine
 from synthct.workflows.estimate import EstimateDocument, estimate, rate_of
 from synthct.workflows.grid import padded
+from synthct.workflows.guidance import Scales, cost_of
 from synthct.workflows.mask_plan import MaskJob, MaskPlan, plan_mask
 from synthct.workflows.memory import Job, MemoryDocument, RunPlan, plan_run
 from synthct.workflows.request import Size
@@ -81,6 +82,8 @@ def plan(**words: Any) -> PlanReport:
     if entry.task == "mask-generator":
         return _of_masks(request, entry)
     guidance = entry.default_guidance if request.guidance is None else request.guidance
+    modality = entry.guides == "modality"
+    cost = cost_of(Scales(0.0, guidance) if modality else Scales(guidance, 0.0))
     steps = request.steps or entry.default_steps
     fed = padded(request.size, entry.grid_multiple)
     job = Job(
@@ -91,7 +94,8 @@ def plan(**words: Any) -> PlanReport:
         steps=steps,
         device=machine.device_kind(request.device),
         precision=None if request.dtype == "auto" else request.dtype,
-        guided=guidance > 0,
+        branches=cost.branches,
+        masks=cost.masks,
         masked=entry.task == "mask-to-ct",
         stage=None if request.stage == "all" else request.stage,
         budget_bytes=request.max_memory_bytes,

@@ -90,7 +90,8 @@ def _sampling(job: Job, precision: Precision) -> SamplingMemory:
         job.spec,
         job.fed,
         precision,
-        guided=job.guided,
+        branches=job.branches,
+        masks=job.masks,
         masked=job.masked,
         device=job.device,
     )

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from synthct.atomic import write_text
 from synthct.checkpoints import catalogue
 from synthct.checkpoints.catalogue import IMPORT_RECORD, Entry
 from synthct.checkpoints.container import (
@@ -25,6 +26,7 @@ from synthct.workflows.progress import Progress, SilentProgress
 from synthct.workflows.weights_matching import Candidate, Matching, told_by
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+_MAX_TABLE_BYTES = 64 << 20
 _SUBFOLDERS = ("", "models")
 
 
@@ -68,13 +70,30 @@ def import_weights(
     _refuse_existing(name, [one.role for one in matched], files, overwrite)
     with progress.stage("converting"):
         written = write_import(name, entry.name, files, matched)
+    data = _data_beside(entry, source, cache_folder() / name)
     return {
         "name": name,
         "model": entry.name,
         "folder": str(cache_folder() / name),
         "files": written,
+        "data": data,
         "missing": sorted(set(files) - imported_roles(name, files)),
     }
+
+
+def _data_beside(entry: Entry, source: Path, target: Path) -> list[str]:
+    """Published tables that the model needs, copied where they lie in or beside `source`."""
+    folder = source if source.is_dir() else source.parent
+    copied = []
+    for file in entry.data.values():
+        places = [folder / file.name, folder / file.path, folder.parent / file.path]
+        there = next((path for path in places if path.is_file()), None)
+        if file.optional or there is None or there.stat().st_size > _MAX_TABLE_BYTES:
+            continue
+        content = checked_path(there, folder.parent).read_text("utf-8", errors="replace")
+        write_text(target / file.name, content, overwrite=True)
+        copied.append(file.name)
+    return copied
 
 
 def _require_name(name: str) -> None:

@@ -62,8 +62,11 @@ def test_half_precision_guidance_and_masks_cost_what_they_should() -> None:
     spec, size = preset("ct-rflow"), (256, 256, 256)
     plain, half = (sampling_memory(spec, size, kind) for kind in ("float32", "bfloat16"))
     assert half.peak < 0.6 * plain.peak
-    guided = sampling_memory(spec, size, "float32", guided=True)
+    guided = sampling_memory(spec, size, "float32", branches=2, masks=2)
     assert guided.macs_per_step == 2 * plain.macs_per_step
+    both = sampling_memory(spec, size, "float32", branches=3, masks=2)
+    assert both.macs_per_step == 3 * plain.macs_per_step and both.macs_once == 2 * plain.macs_once
+    assert both.peak == guided.peak
     assert guided.peak - plain.peak == 64 * 64**3 * 4, "one more embedding of the mask"
     assert sampling_memory(spec, size, "float32", masked=False).peak < plain.peak
 

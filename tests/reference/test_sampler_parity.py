@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from synthct.models.maisi.conditions import label_bits
 from synthct.models.maisi.generator import MaisiGenerator
-from synthct.models.maisi.guidance import without_lesions
+from synthct.models.maisi.guidance import branches, without_lesions
 from synthct.models.maisi.sampling import noise_seed
 from synthct.models.settings import Execution, Sampling
+from synthct.workflows.guidance import Scales, cost_of
 from tests.models.small import narrow, pair
 
 SHAPE = (32, 32, 32)
@@ -175,7 +176,9 @@ def test_no_branch_is_run_that_changes_nothing(modality: float, tumours: float, 
     generator.unet.out.register_forward_hook(lambda module, *_: asked.append(module))
     words = {"modality_guidance": modality, "tumor_guidance": tumours}
     _ours(generator, _sampling("rflow", 1, **words), _labels())
-    assert len(asked) == calls
+    assert len(asked) == calls == cost_of(Scales(tumours, modality)).branches
+    seen = {branch.lesions for branch in branches(_sampling("rflow", 1, **words), _labels())}
+    assert len(seen) == cost_of(Scales(tumours, modality)).masks
 
 
 def test_a_mask_without_lesions_needs_no_second_branch() -> None:

@@ -15,7 +15,7 @@ from monai.networks.utils import copy_model_state
 from torch import Tensor, nn
 
 from synthct.checkpoints import catalogue, store
-from synthct.checkpoints.entry import Entry
+from synthct.checkpoints.entry import Entry, HubFile
 from synthct.checkpoints.load import load_into
 from synthct.checkpoints.naming import MisfitWeights
 from synthct.cli.main import main
@@ -403,3 +403,36 @@ def test_verify_notices_a_changed_byte_and_another_networks_file(tmp_path: Path)
     (home / "vae.safetensors").write_bytes((home / "controlnet.safetensors").read_bytes())
     with pytest.raises(MisfitWeights, match="vae"):
         verify(["mine"])
+
+
+def test_files_of_the_oldest_layout_are_taken_over(tmp_path: Path) -> None:
+    entry = catalogue.entry("small-rflow")
+    folder = write_published(tmp_path / "models", entry, random_networks(entry))
+    for path in folder.iterdir():
+        content = torch.load(path, weights_only=False)
+        torch.save(content, path, _use_new_zipfile_serialization=False)
+    result = import_weights(folder, "mine", model="small-rflow")
+    assert result["missing"] == []
+    assert {check.status for check in store.check(catalogue.entry("mine"))} == {"ok"}
+
+
+def test_the_table_of_organ_sizes_comes_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `hf download` lays the repository out: models/ and datasets/."""
+    entry = catalogue.entry("small-rflow")
+    repo = "nvidia/NV-Generate-CT"
+    known = {
+        "organ-sizes": HubFile(repo=repo, path="datasets/all_anatomy_size_conditions.json"),
+        "candidate-masks": HubFile(repo=repo, path="datasets/all_masks.zip", optional=True),
+    }
+    monkeypatch.setitem(catalogue.entries(), entry.name, entry.model_copy(update={"data": known}))
+    write_published(tmp_path / "hub" / "models", entry, random_networks(entry))
+    for file in known.values():
+        (tmp_path / "hub" / file.path).parent.mkdir(exist_ok=True)
+        (tmp_path / "hub" / file.path).write_text("[]")
+    for place in ("hub", "hub/models"):
+        name = place.replace("/", "-")
+        result = import_weights(tmp_path / place, name, model=entry.name)
+        assert result["data"] == [known["organ-sizes"].name], "and none of the large ones"
+        assert store.data_file(catalogue.entry(name), "organ-sizes").read_text() == "[]"

@@ -51,34 +51,35 @@ def sampling_memory(
     size: Triple,
     precision: Precision,
     *,
-    guided: bool = False,
+    branches: int = 1,
+    masks: int = 1,
     masked: bool = True,
     device: str = "cpu",
 ) -> SamplingMemory:
     """For an image grid of `size` voxels, sides multiples of the spec's `grid_multiple`.
 
     Args:
-        guided: with guidance a second mask embedding is kept, and each step predicts twice.
+        branches: predictions in a step; guidance compares two or three.
+        masks: embeddings that are kept; guidance on lesions looks at a second mask.
         masked: whether there is a mask (and the model has a ControlNet).
     """
     masked = masked and spec.controlnet
     tally = Tally(item_of(precision), blocked=device == "cpu")
     latent = _latent(spec, size)
-    kept = _hold_between_steps(tally, spec, latent, embeddings=(1 + guided) * masked)
+    kept = _hold_between_steps(tally, spec, latent, embeddings=masks * masked)
     _predict(tally, spec, latent, masked=masked)
     tile, embedding, once = TILES[0], 0, 0
     if masked:
         tile, embedding, once = _tiled(spec, size, precision, device, allowed=tally.peak - kept)
-    times = 1 + guided
     beside = _HEAP_BYTES if device == "cpu" else 0
     return SamplingMemory(
         precision,
         tile,
         embedding + kept + beside if masked else 0,
         tally.peak + beside,
-        once * times,
-        tally.macs * times,
-        tuple(Row(row.name, row.peak_bytes, row.macs * times) for row in tally.rows),
+        once * masks,
+        tally.macs * branches,
+        tuple(Row(row.name, row.peak_bytes, row.macs * branches) for row in tally.rows),
     )
 
 

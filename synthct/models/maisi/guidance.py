@@ -16,7 +16,7 @@ import torch
 from monai.apps.generation.maisi.networks.diffusion_model_unet_maisi import DiffusionModelUNetMaisi
 
 from synthct.diffusion.denoiser import Denoiser, Guided, worth_running
-from synthct.labels.groups import LESION_HOSTS, LUNG_LOBES
+from synthct.labels.groups import GUIDED_LESIONS, LESION_HOSTS
 from synthct.models.maisi.conditions import Conditions
 from synthct.models.maisi.control import MaskEmbedding
 from synthct.models.maisi.prediction import predict
@@ -100,10 +100,9 @@ def without_lesions(labels: Labels) -> Labels:
     A lung tumour becomes the lobe that most of the lung in the mask is (MAISI.md section 2).
     """
     healthy = labels.copy()
-    for lesion, hosts in LESION_HOSTS.items():
+    for lesion in GUIDED_LESIONS:
+        hosts = LESION_HOSTS[lesion]
         present = [int((labels == host).sum()) for host in hosts]
-        if hosts != LUNG_LOBES and lesion == 128:
-            continue
         healthy[labels == lesion] = hosts[int(np.argmax(present))]
     return healthy
 
@@ -112,5 +111,4 @@ def _has_lesions(labels: Labels | None) -> bool:
     """Of those that `without_lesions` turns into an organ."""
     if labels is None:
         return False
-    replaced = [lesion for lesion, hosts in LESION_HOSTS.items() if lesion != 128]
-    return bool(np.isin(labels, replaced).any())
+    return bool(np.isin(labels, GUIDED_LESIONS).any())
