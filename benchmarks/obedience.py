@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from synthct.labels.groups import BODY, BONES, LUNG_LOBES, MUSCLES, SOLID_ORGANS
+from synthct.evaluation.agreement import thresholds
+from synthct.labels.groups import MUSCLES
 from synthct.labels.remap import remap
 from synthct.labels.scheme import load_scheme
 from synthct.volume.reading import read_image, read_labels
@@ -24,24 +25,16 @@ from synthct.volume.reading import read_image, read_labels
 ORGANS = {"liver": (1,), "spleen": (3,), "kidney": (5, 14), "muscle": MUSCLES}
 
 
+SHOWN = ("lung_under_-400", "solid_under_-400", "bone_dice")
+
+
 def figures(hu: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    lung = np.isin(labels, LUNG_LOBES)
-    bone = np.isin(labels, BONES)
-    solid = bone | np.isin(labels, (*SOLID_ORGANS, *MUSCLES))
-    bright = (hu > 100) & (bone | np.isin(labels, (*MUSCLES, BODY)))
-    found = {
-        "lung_under_-400": _share(hu[lung] < -400),
-        "solid_under_-400": _share(hu[solid] < -400),
-        "bone_dice": 2.0 * float((bright & bone).sum()) / max(1, bright.sum() + bone.sum()),
-    }
+    shares = thresholds(hu, labels, (1.0, 1.0, 1.0), body=False)
+    found = {name: shares[name] for name in SHOWN}
     for name, ids in ORGANS.items():
         inside = hu[np.isin(labels, ids)]
         found[f"median_{name}"] = float(np.median(inside)) if inside.size else float("nan")
     return {name: round(value, 4) for name, value in found.items()}
-
-
-def _share(hits: np.ndarray) -> float:
-    return float(hits.mean()) if hits.size else float("nan")
 
 
 def _pairs(options: argparse.Namespace) -> Iterator[tuple[Path, Path]]:

@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from synthct.errors import UsageError
+from synthct.evaluation.agreement_metric import AgreementMetric
 from synthct.evaluation.artefacts_metric import ArtefactsMetric
 from synthct.evaluation.diversity import Discrepancy, MultiScaleSsim
 from synthct.evaluation.fidelity import Frechet, Kernel
+from synthct.evaluation.leakage_metric import LeakageMetric
 from synthct.evaluation.metric import Metric, Settings
 from synthct.evaluation.texture_metric import TextureMetric
 
@@ -37,6 +39,16 @@ METRICS: tuple[Registered, ...] = (
         "artefacts",
         "seams, slices that do not follow, noise, HU histogram",
         ArtefactsMetric.from_settings,
+    ),
+    Registered(
+        "agreement",
+        "organs and thresholds against the mask; Dice with --segmenter",
+        AgreementMetric.from_settings,
+    ),
+    Registered(
+        "leakage",
+        "copies of training cases, membership",
+        LeakageMetric.from_settings,
     ),
 )
 
