@@ -43,8 +43,15 @@ def table(found: dict[str, Any]) -> str:
         cells = [_cell(row.get(key), form) for key, (_, form) in COLUMNS.items()]
         if row["out_of_memory"] or row["failed"]:
             cells[0] = "out of memory" if row["out_of_memory"] else "failed"
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        lines.append(f"| {_title(name)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _title(name: str) -> str:
+    words = name.split()
+    if words[0] == "synthct" and len(words) > 2:
+        return f"{words[0]} {words[1]} in {int(words[2]) / 2**30:.2f} GiB"
+    return name
 
 
 def _cell(value: float | None, form: str) -> str:
