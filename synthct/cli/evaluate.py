@@ -211,7 +211,8 @@ def folders(
 
     Volumes are found as `qc` finds them; labels beside them are used where a metric needs them.
     The same command after an interruption goes on with what report/cache holds. Exit code 3 where
-    there are fewer cases than a metric that was named needs.
+    there are fewer cases than a metric that was named needs. A folder called reconstruction:
+    ./reconstruction.
     """
     from synthct.workflows.evaluate import evaluate
     from synthct.workflows.progress import progress_on_stderr

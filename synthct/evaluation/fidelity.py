@@ -7,7 +7,7 @@ which has no bias). Each is that of one network, slicing and window, and of no o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -182,7 +182,7 @@ def _numbers(
         Number(
             name,
             value,
-            conditions,
+            conditions if name == "average" else replace(conditions, planes=(name,)),
             n={**counts, **slices[2 * i], **slices[2 * i + 1]},
             better="lower",
             interval=interval,

@@ -7,7 +7,9 @@ report.as_dict()["metrics"]["kid"]["numbers"]
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -71,14 +73,14 @@ def evaluate(
     settings = settings or Settings()
     progress = progress or SilentProgress()
     folder = None if output is None else Path(output)
-    with team() as workers:
+    with team() as workers, _cache(folder) as cache:
         if folder is not None and not overwrite and workers.leads:
             for name in (REPORT, PAGE):
                 refuse_existing(folder / name)
         if workers.size > 1 and folder is None:
             raise UsageError("torchrun needs -o: its processes meet in the cache there")
         study = _study(
-            (real, synthetic, training), settings, folder, modality=modality, labels=labels,
+            (real, synthetic, training), settings, cache, modality=modality, labels=labels,
             unknown=unknown,
         )  # fmt: skip
         usable, left_out = runnable(chosen(metrics, settings), study, asked=bool(metrics))
@@ -87,15 +89,25 @@ def evaluate(
         if not workers.leads:
             return None
         report = _measured(usable, study, left_out, settings, progress)
-    if folder is not None:
-        _write(report, folder, overwrite)
+        if folder is not None:
+            _write(report, folder, overwrite)
     return report
+
+
+@contextmanager
+def _cache(folder: Path | None) -> Iterator[FeatureCache]:
+    """In the report's folder; for as long as the run lasts where none is written."""
+    if folder is not None:
+        yield FeatureCache(folder / CACHE)
+        return
+    with tempfile.TemporaryDirectory(prefix="synthct-evaluate-") as temporary:
+        yield FeatureCache(Path(temporary))
 
 
 def _study(
     folders: tuple[PathLike, PathLike, PathLike | None],
     settings: Settings,
-    output: Path | None,
+    cache: FeatureCache,
     *,
     modality: str,
     labels: str,
@@ -112,7 +124,6 @@ def _study(
             "CT and MR together: real and synthetic must be of one modality",
             "say which it is with --modality, or sort the files",
         )
-    cache = FeatureCache(None if output is None else output / CACHE)
     return Study(found["real"], found["synthetic"], found["training"], settings.seed, cache)
 
 
@@ -147,8 +158,6 @@ def find_cases(folder: Path, like: Case, modality: str = "auto") -> tuple[Case, 
 
 def _prepare(metrics: Sequence[Metric], study: Study, workers: Team, progress: Progress) -> None:
     """The slow part of each metric, case by case; each process does its share."""
-    if study.cache.folder is None:
-        return  # nothing would be kept: the metrics compute it when they measure
     for metric in metrics:
         if not isinstance(metric, Prepares):
             continue
