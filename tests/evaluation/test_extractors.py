@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from synthct.checkpoints.places import embedded_folder
 from synthct.errors import DamagedWeights, InputError, UsageError
 from synthct.evaluation.extractors import load_extractor
 from synthct.evaluation.resnet50 import KERAS_EPSILON, load_resnet50
@@ -182,6 +183,14 @@ def test_the_batch_changes_nothing() -> None:
     one, many = (extractor.features(shown, "axial", batch) for batch in (1, 7))
     assert one.shape == (len(range(14, 33)), 192)
     assert np.allclose(one, many, atol=1e-4)
+
+
+def test_the_embedded_file_is_the_one_of_its_checksum() -> None:
+    folder = embedded_folder("mini-slices")
+    written = (folder / "SHA256SUMS").read_text().split()[0]
+    extractor = load_extractor("mini-slices", {}, {}, "cpu")
+    assert extractor.sha256 == written
+    assert (folder / "features.safetensors").stat().st_size < 4 << 20
 
 
 def _volume() -> np.ndarray:
