@@ -53,8 +53,11 @@ def prepare(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of phantoms and renderings.")] = 0,
     labels: Annotated[
         str,
-        typer.Option("--labels", metavar="SCHEME", help="Scheme of the labels: auto, or a name."),
+        typer.Option("--labels", metavar="DIR", help="Folder of labels; or a scheme's name."),
     ] = "auto",
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", min=1, help="Scans that are prepared side by side.")
+    ] = 1,
     modality: Annotated[
         ModalityName,
         typer.Option("--modality", help="auto: MR where a file is called t1, t2, flair, …"),
@@ -92,6 +95,7 @@ def prepare(
     from synthct.workflows.prepare import prepare as run
     from synthct.workflows.progress import progress_on_stderr
 
+    folder = None if labels.endswith((".toml", ".json")) or not _is_path(labels) else Path(labels)
     request = PrepareRequest(
         scans,
         output,
@@ -100,8 +104,10 @@ def prepare(
         pseudo_labels,
         phantoms,
         seed,
-        labels,
+        "auto" if folder else labels,
         modality.value,
+        folder,
+        jobs,
     )
     with progress_on_stderr(quiet) as progress:
         result = run(request, progress)
@@ -114,6 +120,11 @@ def prepare(
             made |= encode_dataset(wish, progress).as_dict()
     emit(made, as_json, lambda shown: prepared_text(shown, full=verbose), quiet=quiet)
     return _SOME_FAILED if result.failed else DONE
+
+
+def _is_path(labels: str) -> bool:
+    """A folder rather than the name of a scheme."""
+    return Path(labels).is_dir() or "/" in labels
 
 
 def prepared_text(made: Mapping[str, Any], *, full: bool = False) -> str:

@@ -28,6 +28,8 @@ SUFFIXES = (".toml", ".json")
 MAX_ID = 65_535
 MAX_NAME = 200
 MAX_BYTES = 1_000_000
+FREE_IDS = (2, 16, 18, 20, 21, 129, 130, 131)
+"""MAISI's numbers without an organ: for classes of one's own, after fine-tuning on them."""
 
 Resolve = Callable[[str], "int | None"]
 
@@ -186,12 +188,14 @@ def _counterparts(
 
 def _maisi(value: object, where: str, resolve: Resolve) -> int:
     found = resolve(value) if isinstance(value, str) else value
-    if isinstance(found, int) and not isinstance(found, bool) and (found == 0 or group_of(found)):
+    whole = isinstance(found, int) and not isinstance(found, bool)
+    if isinstance(found, int) and whole and (found in (0, *FREE_IDS) or group_of(found)):
         return found
     raise _bad(
         where,
         f"{_shorten([value])} is no MAISI label",
-        "MAISI ids are 1 to 132 (without its free numbers), 200 for body, 0 for none",
+        "MAISI ids are 1 to 132, 200 for body, 0 for none; a new structure takes a free number: "
+        + ", ".join(str(free) for free in FREE_IDS),
     )
 
 

@@ -61,6 +61,7 @@ def plan_cases(
     excluded: frozenset[str] = frozenset(),
     scheme: str = "auto",
     modality: str = "auto",
+    label_folder: Path | None = None,
 ) -> tuple[CasePlan, ...]:
     """Every scan under `scans`, in order of name, with what `table` says of it.
 
@@ -71,15 +72,64 @@ def plan_cases(
     of a contrast.
 
     Raises:
-        InputError: no scans; a table that names a case which is not there, or makes no sense.
+        InputError: no scans; a table that names a case which is not there, or makes no sense;
+            nothing left to train on, or nothing of what was to be kept for validation; with
+            `label_folder`, a scan that has no labels there.
     """
     plans = {p.case: _of_modality(p, modality) for p in _found(scans)}
     plans = {case: replace(p, scheme=scheme) for case, p in plans.items()}
+    if label_folder is not None:
+        plans = _labelled(plans, label_folder)
     for row in _rows(table) if table else []:
         if row["case"] not in plans:
             raise InputError(f"{table}: no scan {row['case']!r} in {scans}", "correct the table")
         plans[row["case"]] = _told(plans[row["case"]], row)
-    return tuple(_kept_apart(plans[case], excluded) for case in sorted(plans))
+    kept = tuple(_kept_apart(plans[case], excluded) for case in sorted(plans))
+    _require_folds(kept, excluded)
+    return kept
+
+
+def _labelled(plans: Mapping[str, CasePlan], folder: Path) -> dict[str, CasePlan]:
+    """Give each scan its labels: `CASE.nii.gz`, `CASE_dseg.nii.gz` or the folder `CASE` there."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder", "pass the folder of the labels")
+    there = {_bare(path): path for path in sorted(folder.iterdir())}
+    found, missing = {}, []
+    for case, plan in plans.items():
+        label_file = there.get(case, plan.label_file)
+        if label_file is None and plan.use != "skip":
+            missing.append(case)
+        found[case] = replace(
+            plan, label_file=label_file, labels="complete" if label_file else plan.labels
+        )
+    if missing:
+        raise InputError(
+            f"{len(missing)} of {len(plans)} scans have no labels in {folder}: "
+            f"{', '.join(missing[:5])}",
+            "labels are called CASE.nii.gz, CASE_dseg.nii.gz, or lie in a folder CASE",
+        )
+    return found
+
+
+def _bare(path: Path) -> str:
+    own = path.name if path.is_dir() else stem(path)
+    return own.removesuffix("_dseg").removesuffix("_seg").removesuffix("_labels")
+
+
+def _require_folds(plans: tuple[CasePlan, ...], excluded: frozenset[str]) -> None:
+    """Refuse a split with nothing on one side."""
+    uses = {plan.use for plan in plans}
+    if "train" not in uses:
+        reasons = sorted({plan.reason for plan in plans if plan.reason})
+        raise InputError(
+            f"none of {len(plans)} scans is left to train on: {'; '.join(reasons[:3])}",
+            "exclude fewer",
+        )
+    if excluded and "validation" not in uses:
+        raise InputError(
+            f"none of the {len(excluded)} names to keep for validation is a case or subject here",
+            f"cases here: {', '.join(plan.case for plan in plans[:5])}",
+        )
 
 
 def read_excluded(path: Path) -> frozenset[str]:

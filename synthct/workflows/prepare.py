@@ -7,7 +7,9 @@ stopped goes on where it stood.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from synthct.errors import InputError, SynthctError
+from synthct.errors import InputError
 from synthct.geometry import Spacing
 from synthct.labels.body import body_from_ct, with_body
 from synthct.labels.detect import detect
@@ -51,6 +53,7 @@ FORMAT = 2
 PHANTOM_SHARES = {"chest-abdomen": 14, "chest": 10, "abdomen": 10, "pelvis": 7, "head": 7}
 PHANTOM_SPACING_MM = (2.5, 4.0)
 PHANTOM_SEED = 1000
+PHANTOM = "phantom-"
 LESION_SHARE = 0.35
 _BRAIN_SHARE = 0.3  # of the largest plane
 _COVERED = 0.5  # planes of which the atlas covers less than this are cut off a pair
@@ -68,6 +71,8 @@ class PrepareRequest:
         seed: of phantoms and renderings.
         labels: scheme of complete labels whose ids do not tell it, unless the table names one.
         modality: CT, MR, or auto: MR where the file's name is that of a contrast.
+        label_folder: where the labels of all scans lie, by the names of the cases.
+        jobs: processes that prepare scans side by side.
     """
 
     scans: Path
@@ -79,6 +84,8 @@ class PrepareRequest:
     seed: int = 0
     labels: str = "auto"
     modality: str = "auto"
+    label_folder: Path | None = None
+    jobs: int = 1
 
 
 @dataclass(frozen=True)
@@ -122,19 +129,59 @@ def prepare(request: PrepareRequest, progress: Progress | None = None) -> Prepar
         excluded=excluded,
         scheme=request.labels,
         modality=request.modality,
+        label_folder=request.label_folder,
     )
     desk = _Desk(request, plans)
-    ordered = sorted(plans, key=lambda p: (p.labels != "complete", p.case))  # atlases come first
-    with progress.stage("case", len(ordered) + request.phantoms) as advance:
-        for plan in ordered:
-            desk.enter(plan.case, desk.request_of(plan), partial(desk.scan, plan))
-            advance()
-        for number in range(request.phantoms):
-            case = f"phantom-{number:03d}"
-            asked = fingerprint({"format": FORMAT, "seed": request.seed, "number": number})
-            desk.enter(case, asked, partial(desk.phantom, number))
-            advance()
+    missing = []
+    with progress.stage("case", len(plans) + request.phantoms) as advance:
+        for case, asked in desk.asked().items():
+            if desk.stands(case, asked):
+                desk.kept += 1
+                advance()
+            else:
+                missing.append((case, asked))
+        with _Makers(request, plans) as make:
+            for (case, asked), row in zip(missing, make(case for case, _ in missing), strict=True):
+                desk.enter(case, asked, row)
+                advance()
     return desk.result()
+
+
+class _Makers:
+    """Who makes entries: this process, or `jobs` of them, each with its own atlases."""
+
+    def __init__(self, request: PrepareRequest, plans: tuple[CasePlan, ...]) -> None:
+        self.request, self.plans = request, plans
+        self.pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Callable[[Iterable[str]], Iterator[Row | InputError]]:
+        if self.request.jobs == 1:
+            return partial(map, _Desk(self.request, self.plans).attempt)
+        self.pool = ProcessPoolExecutor(
+            self.request.jobs,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_begin_work,
+            initargs=(self.request, self.plans),
+        )
+        return partial(self.pool.map, _work)
+
+    def __exit__(self, *_: object) -> None:
+        if self.pool is not None:
+            self.pool.shutdown(cancel_futures=True)
+
+
+_own_desk: _Desk | None = None
+"""Of a process of the pool."""
+
+
+def _begin_work(request: PrepareRequest, plans: tuple[CasePlan, ...]) -> None:
+    global _own_desk
+    _own_desk = _Desk(request, plans)
+
+
+def _work(case: str) -> Row | InputError:
+    assert _own_desk is not None
+    return _own_desk.attempt(case)
 
 
 class _Desk:
@@ -164,26 +211,39 @@ class _Desk:
         return fingerprint({"format": FORMAT, "plan": asked, "files": hashes,
                             "pseudo": self.request.pseudo_labels})  # fmt: skip
 
-    def enter(self, case: str, asked: str, make: Callable[[], Row]) -> None:
-        """Make an entry, unless it stands there already; a case that fails is noted."""
-        if self._stands(case, asked):
-            self.kept += 1
-            return
+    def asked(self) -> dict[str, str]:
+        """Case → what decides on its arrays; atlases come first, phantoms last."""
+        ordered = sorted(self.plans.values(), key=lambda p: (p.labels != "complete", p.case))
+        found = {plan.case: self.request_of(plan) for plan in ordered}
+        for number in range(self.request.phantoms):
+            words = {"format": FORMAT, "seed": self.request.seed, "number": number}
+            found[_phantom_name(number)] = fingerprint(words)
+        return found
+
+    def attempt(self, case: str) -> Row | InputError:
+        """Make an entry's files; what is wrong with this case alone is returned, not raised."""
         try:
-            row = replace(make(), made_by=asked)
-        except SynthctError as error:
-            if isinstance(error, InputError) and error.kind != "OutputError":
-                self.failed[case] = error.message
-                return
-            raise
-        self.manifest = self.manifest.with_row(row)
+            if case in self.plans:
+                return self.scan(self.plans[case])
+            return self.phantom(int(case.removeprefix(PHANTOM)))
+        except InputError as error:
+            if error.kind == "OutputError":
+                raise
+            return error
+
+    def enter(self, case: str, asked: str, made: Row | InputError) -> None:
+        """Put an entry into the manifest; a case that failed is noted."""
+        if isinstance(made, InputError):
+            self.failed[case] = made.message
+            return
+        self.manifest = self.manifest.with_row(replace(made, made_by=asked))
         write_manifest(self.request.output / FILE_NAME, self.manifest)
         self.made += 1
 
     def result(self) -> Prepared:
         return Prepared(self.request.output, self.manifest, self.made, self.kept, self.failed)
 
-    def _stands(self, case: str, asked: str) -> bool:
+    def stands(self, case: str, asked: str) -> bool:
         row = self.manifest.get(case)
         if row is None or row.made_by != asked:
             return False
@@ -274,7 +334,7 @@ class _Desk:
     def phantom(self, number: int) -> Row:
         """Another person, region and spacing for each number; one rendering, and the tissues, so
         that training can draw others."""
-        case = f"phantom-{number:03d}"
+        case = _phantom_name(number)
         rng = np.random.default_rng([self.request.seed, number])
         regions = [r for r in PHANTOM_REGIONS if r in PHANTOM_SHARES]
         shares = np.array([PHANTOM_SHARES[r] for r in regions], float)
@@ -301,6 +361,10 @@ class _Desk:
         path = self.request.output / folder / f"{case}.npz"
         save_case(path, arrays, spacing, meta, overwrite=True)
         return f"{folder}/{case}.npz", sha256_of(path)
+
+
+def _phantom_name(number: int) -> str:
+    return f"{PHANTOM}{number:03d}"
 
 
 def read_plan(plan: CasePlan) -> Volume:

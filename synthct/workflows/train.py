@@ -15,11 +15,11 @@ from torch import nn
 
 from synthct.atomic import write_text
 from synthct.checkpoints.load import load_into, read_metadata, read_tensors, write_tensors
-from synthct.errors import MissingWeights, TrainingError
+from synthct.errors import InputError, MissingWeights, TrainingError
 from synthct.models.load import SCALE_FACTOR, pick_device
 from synthct.models.maisi.image_task import ImageTask
-from synthct.models.maisi.latent_task import LatentTask
-from synthct.models.maisi.latents import encoded_cases
+from synthct.models.maisi.latent_task import LatentTask, LossWeights
+from synthct.models.maisi.latents import encoded_cases, pair_folder
 from synthct.models.maisi.networks import build_autoencoder
 from synthct.models.maisi.recipes import MaisiRecipe, recipe
 from synthct.models.maisi.spec import preset
@@ -27,6 +27,7 @@ from synthct.models.maisi.vae_task import VaeTask
 from synthct.record import platform_summary, sha256_of, versions
 from synthct.training.loop import fit
 from synthct.training.settings import with_settings
+from synthct.training.task import Validated
 from synthct.training.team import Team, own_device
 from synthct.training.team import team as join_team
 from synthct.volume.manifest import FILE_NAME
@@ -118,8 +119,13 @@ def _train(
     progress: Progress,
 ) -> Trained:
     stage = _stage(task, chosen, data_folder, start, output)
+    _require_validation(chosen, stage, data_folder)
     chosen = _by_epochs(chosen, stage, team)
     loop = chosen.loop
+    if isinstance(stage, VaeTask):
+        batches = loop.steps * loop.accumulate * team.size
+        stage.later_voxels = chosen.crops.later_voxels
+        stage.later_from = int(chosen.crops.later_from * batches)
     for note in stage.notes:
         progress.say(note)
     if team.leads:
@@ -149,6 +155,17 @@ def _train(
     for role, network in fitted.networks.items():
         write_half(files[role], network, metadata)
     return Trained(task, fitted.step, files, stage.notes)
+
+
+def _require_validation(chosen: MaisiRecipe, stage: Stage, data_folder: Path) -> None:
+    """Refuse to judge by an empty fold."""
+    if not chosen.loop.validate_every or not isinstance(stage, Validated):
+        return
+    if not any((data_folder / "validation").glob("*.npz")):
+        raise InputError(
+            f"validate_every={chosen.loop.validate_every}, but {data_folder}/validation is empty",
+            "synthct prepare … --exclude FILE keeps scans for it; or --set validate_every=0",
+        )
 
 
 def _by_epochs(chosen: MaisiRecipe, stage: Stage, team: Team) -> MaisiRecipe:
@@ -213,6 +230,9 @@ def _vae_stage(chosen: MaisiRecipe, folder: Path, start: Path | None) -> VaeTask
         phantom_share=chosen.crops.phantom_share,
         bfloat16=chosen.loop.bfloat16,
         loss_weights=chosen.vae,
+        augment=chosen.augment,
+        cubes=chosen.crops.cubes,
+        validation=folder / "validation",
     )
     if start is not None:
         stage.begin_from(_floats(_weights(start, "vae")))
@@ -243,6 +263,7 @@ def _image_stage(
         seed=chosen.loop.seed,
         spacing_range_mm=chosen.crops.spacing_range_mm,
         bfloat16=chosen.loop.bfloat16,
+        checkpointing=chosen.latent.checkpointing,
     )
     if grown is not None:
         stage.begin_from(_floats(grown))
@@ -266,7 +287,15 @@ def _latent_stage(
         size_factors=chosen.crops.size_factors,
         spacing_range_mm=chosen.crops.spacing_range_mm,
         phantom_share=chosen.crops.phantom_share,
+        blind_share=chosen.latent.blind_share,
+        weights=LossWeights(chosen.latent.reference_voxels, chosen.latent.most, chosen.latent.air),
         bfloat16=chosen.loop.bfloat16,
+        unet_moves=chosen.loop.trainable != "controlnet",
+        contrast=chosen.latent.contrast,
+        contrast_margin=chosen.latent.contrast_margin,
+        checkpointing=chosen.latent.checkpointing,
+        latents=pair_folder(folder) if chosen.latent.encoded else None,
+        vae_sha256=sha256_of(_weights(start, "vae")),
     )
     if unet is not None:
         grown = start / "controlnet.safetensors"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from synthct.errors import MaskError
 from synthct.labels import tables
+from synthct.labels.remap import remap
 from synthct.labels.scheme import Scheme, load_scheme, maisi_id
 
 
@@ -43,6 +45,16 @@ title = "Our liver set"
     assert (scheme.name, scheme.title) == ("ours", "Our liver set")
     assert dict(scheme.labels) == {1: "Leber", 2: "kidney left", 3: "drain"}
     assert dict(scheme.maisi) == {1: 1, 2: 14, 3: 0}
+
+
+@pytest.mark.parametrize("free", [2, 16, 18, 20, 21, 129, 130, 131])
+def test_a_new_structure_takes_a_number_that_the_scheme_keeps_free(
+    tmp_path: Path, free: int
+) -> None:
+    scheme = load(tmp_path, "own.toml", f"[labels]\nliver = 1\nstent = 2\n[maisi]\n2 = {free}\n")
+    labels, _ = remap(np.array([[[0, 1, 2]]], np.uint8), scheme)
+    assert labels.ravel().tolist() == [0, 1, free]
+    assert scheme.maisi == {1: 1, 2: free}
 
 
 def test_json_of_a_user_with_ids_and_names(tmp_path: Path) -> None:
@@ -107,7 +119,6 @@ HOSTILE: dict[str, object] = {
     "name_no_text.json": {"name": 5, "labels": {"1": "liver"}},
     "maisi_no_table.json": {"labels": {"1": "liver"}, "maisi": [1]},
     "maisi_stranger.json": {"labels": {"1": "liver"}, "maisi": {"2": 3}},
-    "maisi_dummy.json": {"labels": {"1": "liver"}, "maisi": {"1": 2}},
     "maisi_133.json": {"labels": {"1": "liver"}, "maisi": {"1": 133}},
     "maisi_bool.json": {"labels": {"1": "liver"}, "maisi": {"1": True}},
     "maisi_fraction.json": {"labels": {"1": "liver"}, "maisi": {"1": 1.0}},

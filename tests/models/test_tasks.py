@@ -155,3 +155,110 @@ def test_the_lengths_to_avoid() -> None:
     assert [n for n in range(1, 40) if meets_two_planes(n, 4)] == [
         2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16,
     ]  # fmt: skip
+
+
+def _controlled(prepared: Path, **more: object) -> LatentTask:
+    spec = preset("tiny")
+    task = LatentTask(
+        spec,
+        prepared / "pairs",
+        build_autoencoder(spec.autoencoder),
+        1.0,
+        controlled=True,
+        voxels=16**3,
+        blind_share=0.0,
+        bfloat16=False,
+        **more,  # type: ignore[arg-type]
+    )
+    with torch.no_grad():
+        for net in task.networks.values():
+            for p in net.parameters():
+                p.add_(0.1 * torch.randn_like(p))
+    return task
+
+
+def test_the_contrastive_term_is_the_difference_that_one_organ_makes(prepared: Path) -> None:
+    """Its value from two predictions made here; its region is where the two masks differ."""
+    task = _controlled(prepared, contrast=0.5, contrast_margin=4.0)
+    batch = next(b for b in map(task.batch, range(40)) if b.region is not None)
+    assert batch.other_bits is not None and batch.region is not None
+    differs = (batch.bits != batch.other_bits).any(dim=1, keepdim=True).float()
+    assert torch.equal(batch.region, torch.nn.functional.avg_pool3d(differs, 2))
+    torch.manual_seed(0)
+    loss, figures = task.loss(batch, 0)
+    torch.manual_seed(0)
+    plain, _ = task.loss(replace(batch, region=None), 0)
+    assert loss.item() - plain.item() == pytest.approx(0.5 * figures["contrast"], rel=1e-4)
+    assert 0 < figures["contrast"] <= 4.5
+    loss.backward()
+    assert all(
+        p.grad is not None for n, p in task.networks["controlnet"].named_parameters() if "cond" in n
+    )
+
+
+def test_a_lesion_is_what_is_taken_away(prepared: Path) -> None:
+    task = _controlled(prepared, contrast=1.0)
+    labels = np.full((8, 8, 8), LIVER, np.uint8)
+    labels[2:4, 2:4, 2:4] = 26  # a tumour of the liver
+    other = task._taken_away(labels, np.random.default_rng(0))
+    assert other is not None and (other == LIVER).all()
+    assert task._taken_away(np.full((4, 4, 4), BODY, np.uint8), np.random.default_rng(0)) is None
+
+
+def test_checkpointing_changes_no_gradient_of_either_network(prepared: Path) -> None:
+    found = []
+    for checkpointing in (False, True):
+        torch.manual_seed(5)
+        task = _controlled(prepared, checkpointing=checkpointing)
+        batch = task.batch(3)
+        torch.manual_seed(0)
+        task.loss(batch, 0)[0].backward()
+        found.append([p.grad for net in task.networks.values() for p in net.parameters()])
+    for one, other in zip(*found, strict=True):
+        assert (one is None) == (other is None)
+        assert one is None or torch.allclose(one, other, rtol=1e-4, atol=1e-7)
+
+
+def test_a_frozen_unet_is_checkpointed_whole(prepared: Path) -> None:
+    found = []
+    for checkpointing in (False, True):
+        torch.manual_seed(5)
+        task = _controlled(prepared, checkpointing=checkpointing, unet_moves=False)
+        task.unet.requires_grad_(False)
+        batch = task.batch(3)
+        torch.manual_seed(0)
+        task.loss(batch, 0)[0].backward()
+        found.append([p.grad for p in task.networks["controlnet"].parameters()])
+    for one, other in zip(*found, strict=True):
+        assert one is None or torch.allclose(one, other, rtol=1e-4, atol=1e-7)
+
+
+def test_crops_grow_at_their_batch_and_may_be_cubes(prepared: Path) -> None:
+    task = VaeTask(
+        preset("tiny"),
+        prepared / "images",
+        voxels=8**3,
+        size_factors=(1.0,),
+        spacing_range_mm=(3.0, 3.0),
+        cubes=True,
+        later_voxels=24**3,
+        later_from=5,
+    )
+    sizes = [tuple(task.batch(n).shape[2:]) for n in (0, 4, 5, 9)]
+    assert sizes == [(8, 8, 8), (8, 8, 8), (24, 24, 24), (24, 24, 24)]
+
+
+def test_validation_judges_whole_scans(prepared: Path) -> None:
+    task = VaeTask(preset("tiny"), prepared / "images", validation=prepared / "images")
+    seen = task.validate({"vae": task.autoencoder})
+    assert seen is not None and seen.picture is not None
+    image = torch.from_numpy((np.load(prepared / "images/a.npz")["image"] + 1000.0) / 2000).float()
+    with torch.no_grad():
+        back = task.autoencoder.decode(task.autoencoder.encode(image[None, None])[0])[0, 0]
+    error = (back - image).double()
+    assert seen.score == seen.figures["l1"] == pytest.approx(error.abs().mean().item(), rel=1e-4)
+    mse = error.square().mean().item()  # all of it is body
+    assert seen.figures["psnr_db"] == pytest.approx(-10 * np.log10(mse), abs=1e-3)
+    assert seen.figures["bias"] == pytest.approx(error.mean().item(), abs=1e-6)
+    assert seen.picture.shape == (48, 96)
+    assert VaeTask(preset("tiny"), prepared / "images").validate({}) is None

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
+from synthct.errors import InputError
 from synthct.volume.manifest import read_manifest
 from synthct.workflows import prepare as workflow
 from synthct.workflows.prepare import PrepareRequest, prepare
@@ -122,3 +124,41 @@ def test_pseudo_labels_of_a_real_scan(shared_data: Path, tmp_path: Path) -> None
     assert np.argwhere(right)[:, 0].mean() > np.argwhere(left)[:, 0].mean()
     assert np.median(image[np.isin(labels, range(40, 50))]) > 100
     assert 0 < known.mean() < 1
+
+
+def test_side_by_side_is_the_same_to_the_bit(request_: PrepareRequest, tmp_path: Path) -> None:
+    one = prepare(replace(request_, phantoms=0))
+    two = prepare(replace(request_, phantoms=0, output=tmp_path / "other", jobs=2))
+    assert one.manifest == two.manifest and two.failed == {}
+    for row in one.manifest.values():
+        for name in filter(None, (row.image, row.pair)):
+            assert (one.output / name).read_bytes() == (two.output / name).read_bytes()
+
+
+def test_nothing_left_to_train_on_is_refused(request_: PrepareRequest) -> None:
+    assert request_.excluded is not None
+    request_.excluded.write_text("kept\nplain\nlabelled\n")
+    with pytest.raises(InputError, match="none of 3 scans is left to train on"):
+        prepare(request_)
+    assert not request_.output.exists()
+
+
+def test_a_validation_list_that_names_nobody_is_refused(request_: PrepareRequest) -> None:
+    assert request_.excluded is not None
+    request_.excluded.write_text("somebody-else\n")
+    with pytest.raises(InputError, match="to keep for validation") as error:
+        prepare(request_)
+    assert "plain" in str(error.value.hint)
+
+
+def test_a_folder_of_labels_must_have_them_all(request_: PrepareRequest, tmp_path: Path) -> None:
+    labels = tmp_path / "masks"
+    labels.mkdir()
+    source = request_.scans / "labelled/labels.nii.gz"
+    for name in ("plain.nii.gz", "labelled_dseg.nii.gz"):
+        (labels / name).write_bytes(source.read_bytes())
+    wish = replace(request_, label_folder=labels, phantoms=0)
+    with pytest.raises(InputError, match=r"1 of 3 scans have no labels.*: kept"):
+        prepare(wish)
+    (labels / "kept.nii.gz").write_bytes(source.read_bytes())
+    assert prepare(wish).manifest["plain"].kind == "real"

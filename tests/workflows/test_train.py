@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +12,17 @@ import pytest
 import torch
 
 from synthct.checkpoints.load import load_into, read_metadata, read_tensors
+from synthct.cli.main import main
 from synthct.errors import InputError, MissingWeights, UsageError
 from synthct.models.maisi import networks
+from synthct.models.maisi.latents import EncodedCase
+from synthct.models.maisi.recipes import NAMES, recipe
 from synthct.models.maisi.spec import preset
+from synthct.models.maisi.vae_task import VaeTask
+from synthct.record import sha256_of
 from synthct.training.task import Recipe
+from synthct.volume.manifest import Manifest, Row, write_manifest
+from synthct.workflows.encoding import EncodeRequest, encode_dataset
 from synthct.workflows.train import train, with_settings
 
 STAGES = ("maisi-vae", "maisi-diffusion", "maisi-controlnet")
@@ -114,3 +123,129 @@ def test_settings_are_read_as_their_types() -> None:
         with_settings(recipe, {"steps": "many"})
     with pytest.raises(UsageError, match="no setting"):
         with_settings(recipe, {"stpes": "5"})
+
+
+@pytest.mark.parametrize("trainable", ["controlnet", "biases-norms"])
+def test_few_parameters_move_and_the_others_stay(
+    trained: Path, prepared: Path, tmp_path: Path, trainable: str
+) -> None:
+    train(
+        "maisi-controlnet",
+        data_folder=prepared,
+        output=tmp_path,
+        recipe_name="tiny",
+        start=trained,
+        settings={"trainable": trainable, "learning_rate": "0.01", "blind_share": "0"},
+    )
+    for role in ("unet", "controlnet"):
+        before = read_tensors(trained / f"{role}.safetensors")
+        after = read_tensors(tmp_path / f"{role}.safetensors")
+        moved = {key for key in before if not torch.equal(before[key], after[key])}
+        if trainable == "controlnet":
+            assert bool(moved) == (role == "controlnet")
+        else:
+            assert moved and all(before[key].dim() == 1 for key in moved)
+
+
+def test_settings_reach_every_part_of_a_recipe() -> None:
+    changed = with_settings(
+        recipe("maisi-vae", "small"),
+        {"adversarial": "0.2", "size_factors": "1,2", "spacing_range_mm": "1,3", "steps": "7",
+         "gibbs": "0.5", "contrast_margin": "1"},
+    )  # fmt: skip
+    assert changed.vae.adversarial == 0.2
+    assert changed.crops.size_factors == (1.0, 2.0)
+    assert changed.crops.spacing_range_mm == (1.0, 3.0)
+    assert (changed.loop.steps, changed.augment.gibbs) == (7, 0.5)
+    assert changed.latent.contrast_margin == 1
+    with pytest.raises(UsageError, match="2 values expected"):
+        with_settings(changed, {"spacing_range_mm": "1,2,3"})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_recipe_states_its_cost_and_its_score(name: str) -> None:
+    found = 0
+    for task in STAGES:
+        try:
+            chosen = recipe(task, name)
+        except UsageError:
+            continue
+        found += 1
+        preset(chosen.preset)
+        assert chosen.loop.cost and chosen.loop.score
+    assert found >= 2
+
+
+def test_epochs_become_steps(prepared: Path, tmp_path: Path) -> None:
+    """One scan and one phantom: three epochs at two batches a step."""
+    done = train(
+        "maisi-vae",
+        data_folder=prepared,
+        output=tmp_path,
+        recipe_name="tiny",
+        settings={"epochs": "3", "accumulate": "2"},
+    )
+    assert done.steps == 3
+    assert read_metadata(tmp_path / "vae.safetensors")["steps"] == "3"
+
+
+def test_judging_by_an_empty_fold_is_refused(prepared: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is empty"):
+        train(
+            "maisi-vae",
+            data_folder=prepared,
+            output=tmp_path,
+            recipe_name="tiny",
+            settings={"validate_every": "2"},
+        )
+
+
+def test_a_run_ended_by_a_signal_is_exit_130(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGTERM in the second step: a checkpoint, no weights; the resumed run has both."""
+    plain = VaeTask.loss
+
+    def signalled(self: VaeTask, batch: torch.Tensor, step: int) -> object:
+        if step == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return plain(self, batch, step)
+
+    words = ["train", "maisi-vae", "--recipe", "tiny", "--data", str(prepared), "-q"]
+    words += ["-o", str(tmp_path)]
+    monkeypatch.setattr(VaeTask, "loss", signalled)
+    assert main(words) == 130
+    assert (tmp_path / "maisi-vae/checkpoint.pt").is_file()
+    assert not (tmp_path / "vae.safetensors").exists()
+    monkeypatch.setattr(VaeTask, "loss", plain)
+    assert main([*words, "--resume"]) == 0
+    assert (tmp_path / "vae.safetensors").is_file()
+
+
+def test_encoded_pairs_carry_labels_and_train(
+    trained: Path, prepared: Path, tmp_path: Path
+) -> None:
+    """Whole pairs through the tiled engine: the same voxels as here, and a stage that uses them."""
+    rows = []
+    for name in ("a", "b"):
+        path = prepared / "pairs" / f"{name}.npz"
+        rows.append(Row(name, name, "train", "real", pair=f"pairs/{name}.npz",
+                        pair_sha256=sha256_of(path)))  # fmt: skip
+    write_manifest(prepared / "manifest.tsv", Manifest(rows))
+    wish = EncodeRequest(prepared, trained, max_memory_bytes=2**29)
+    assert encode_dataset(wish).made == 2
+    case = EncodedCase(prepared / "latents/pairs/a.npz")
+    with np.load(prepared / "pairs/a.npz") as pair:
+        inside = pair["labels"][3:17, 3:15, :]
+    assert case.labels is not None
+    assert np.array_equal(case.labels[:14, :12, :16], inside)
+    assert case.mean.shape[2:] == tuple(n // 2 for n in case.labels.shape)
+    done = train(
+        "maisi-controlnet",
+        data_folder=prepared,
+        output=tmp_path,
+        recipe_name="tiny",
+        start=trained,
+        settings={"encoded": "true", "checkpointing": "true", "contrast": "0.1"},
+    )
+    assert done.notes == ("pairs: 2 encoded whole",)

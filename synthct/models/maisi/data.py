@@ -104,10 +104,12 @@ def random_crop(
     voxels: int,
     spacing_range_mm: tuple[float, float],
     multiple: int,
+    cube: bool = False,
 ) -> Crop:
     """A crop of about `voxels` voxels at a random spacing, sides multiples of `multiple`.
 
-    In plane everything, as long as at least 4·`multiple` planes remain; else a window.
+    In plane everything, as long as at least 3·`multiple` planes remain; else a window. With `cube`
+    all sides are alike, as far as the scan goes.
     """
     low, high = spacing_range_mm
     base = np.exp(rng.uniform(np.log(low), np.log(high)))
@@ -116,9 +118,11 @@ def random_crop(
         spacing[1] = spacing[0]
     whole = np.array(case.shape) * case.spacing_mm / spacing
     whole = np.maximum(multiple, np.ceil(whole / multiple).astype(int) * multiple)
-    side = whole.copy()
+    side = np.minimum(whole, _cube_side(voxels, multiple)) if cube else whole.copy()
     least = 3 * multiple
-    side[2] = min(whole[2], max(least, voxels // (side[0] * side[1]) // multiple * multiple))
+    if not cube:
+        planes = voxels // (side[0] * side[1]) // multiple * multiple
+        side[2] = min(whole[2], max(least, planes))
     while np.prod(side) > 1.25 * voxels:
         axis = int(np.argmax(side[:2]))
         if side[axis] <= least:
@@ -130,6 +134,11 @@ def random_crop(
     # a crop may run past the scan: what lies there is air, as in the padding at inference
     stop = np.maximum(start + 1, np.round(start + extent).astype(int))
     return Crop(_triple(start), _triple(stop), _triple(side), tuple(map(float, spacing)))  # type: ignore[arg-type]
+
+
+def _cube_side(voxels: int, multiple: int) -> int:
+    side: float = float(voxels) ** (1 / 3)
+    return max(multiple, round(side / multiple) * multiple)
 
 
 def cut(array: npt.NDArray[Any], crop: Crop, fill: float) -> npt.NDArray[Any]:

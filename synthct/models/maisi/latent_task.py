@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,28 @@ from monai.apps.generation.maisi.networks.autoencoderkl_maisi import Autoencoder
 from torch import nn
 from torch.nn import functional
 
+from synthct.diffusion.contrast import MARGIN, region_contrast
 from synthct.diffusion.rectified_flow import RectifiedFlow, velocity
+from synthct.errors import InputError
 from synthct.labels.groups import HEART, HOLLOW_ORGANS, MUSCLES, SOLID_ORGANS, VESSELS
 from synthct.models.maisi import data
 from synthct.models.maisi.conditions import Conditions, conditions, label_bits, regions_of
+from synthct.models.maisi.guidance import without_lesions
+from synthct.models.maisi.latents import encoded_cases
 from synthct.models.maisi.mask_start import start_mask_encoder
 from synthct.models.maisi.networks import build_controlnet, build_unet
 from synthct.models.maisi.spec import MaisiSpec
+from synthct.models.maisi.unet_blocks import checkpointed
 from synthct.training.precision import autocast
 
 BODY = 200
+Example = tuple[
+    torch.Tensor,
+    npt.NDArray[np.uint8],
+    npt.NDArray[np.uint8] | None,
+    tuple[float, float, float],
+]
+"""Image or latent, labels (X, Y, Z), where these are sure, spacing in mm."""
 DROPPABLE = (*SOLID_ORGANS, *HOLLOW_ORGANS, *VESSELS, *HEART, *MUSCLES)
 """Labels that a mask with fewer classes lacks; never lung, airway, bone or brain."""
 
@@ -40,6 +52,10 @@ class LatentBatch:
     weight: torch.Tensor
     bits: torch.Tensor
     conditions: Conditions
+    other_bits: torch.Tensor | None = None
+    """The same mask with something taken away, for the contrastive loss."""
+    region: torch.Tensor | None = None
+    """Where the two masks differ, as a share of each latent voxel, (1, 1, x, y, z)."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +110,16 @@ class LatentTask:
     blind_share: float = 0.1
     """Share of ControlNet steps without the mask, so that the U-Net stays good alone."""
     bfloat16: bool = True
+    unet_moves: bool = True
+    """Whether the U-Net learns beside the ControlNet (the recipe's `trainable` decides)."""
+    contrast: float = 0.0
+    """Weight of the region-specific contrastive loss; 0: it is not computed."""
+    contrast_margin: float = MARGIN
+    checkpointing: bool = False
+    """Make inner maps again in backward: less memory, a third more time."""
+    latents: Path | None = None
+    """Pairs encoded whole beforehand, instead of crops encoded batch by batch."""
+    vae_sha256: str = ""
     unet: nn.Module = field(init=False)
     controlnet: nn.Module | None = field(init=False, default=None)
 
@@ -101,11 +127,18 @@ class LatentTask:
         torch.manual_seed(self.seed + 1)
         self.unet = build_unet(self.spec)
         self.autoencoder.eval().requires_grad_(False)
-        cases = data.cases_in(self.pairs)
+        self.encoded = encoded_cases(self.latents, self.vae_sha256) if self.latents else []
+        if self.latents is not None and not self.encoded:
+            raise InputError(
+                f"no encoded pairs in {self.latents}", "synthct prepare … --encode DIR makes them"
+            )
+        cases = [] if self.encoded else data.cases_in(self.pairs)
         self.phantoms = [case for case in cases if "tissues" in case.arrays]
         self.scans = [case for case in cases if "tissues" not in case.arrays]
         if self.controlled:
             self.controlnet = build_controlnet(self.spec)
+        if self.checkpointing:
+            checkpointed(self.unet, self.controlnet, unet_moves=self.unet_moves)
 
     def begin_from(
         self,
@@ -131,26 +164,60 @@ class LatentTask:
     @property
     def examples(self) -> int:
         """How many make an epoch."""
-        return len(self.scans) + len(self.phantoms)
+        return len(self.encoded) or len(self.scans) + len(self.phantoms)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a run's record has to say of the data."""
+        if self.encoded:
+            return (f"pairs: {len(self.encoded)} encoded whole",)
         return (f"pairs: {len(self.scans)} scans, {len(self.phantoms)} phantoms",)
 
     def batch(self, index: int) -> LatentBatch:
         rng = np.random.default_rng([self.seed, 2 + self.controlled, index])
-        hu, labels, known, spacing_mm = self._pair(rng)
-        with torch.no_grad():
-            image = data.unit_image(hu)
-            with autocast(self.bfloat16, image.device):
-                latent, sigma = (out.float() for out in self.autoencoder.encode(image))
-            noise = torch.from_numpy(rng.standard_normal(latent.shape, dtype=np.float32))
-            latent = (latent + sigma * noise) * self.scale_factor
+        if self.encoded:
+            latent, labels, known, spacing_mm = self._whole(rng)
+        else:
+            latent, labels, known, spacing_mm = self._crop(rng)
+        latent = latent * self.scale_factor
         regions = () if rng.random() < 0.1 else regions_of(labels)
         told = conditions(self.spec, regions=regions, spacing_mm=spacing_mm)
         weight = self.weights(labels, known, self.spec.autoencoder.factor)
-        return LatentBatch(latent, weight, label_bits(self._thinned(labels, rng)), told)
+        shown = self._thinned(labels, rng)
+        other = self._taken_away(shown, rng) if self.contrast and self.controlled else None
+        if other is None:
+            return LatentBatch(latent, weight, label_bits(shown), told)
+        changed = torch.from_numpy((other != shown).astype(np.float32))[None, None]
+        region = functional.avg_pool3d(changed, self.spec.autoencoder.factor)
+        return LatentBatch(latent, weight, label_bits(shown), told, label_bits(other), region)
+
+    def _whole(self, rng: np.random.Generator) -> Example:
+        """A draw from an encoded case, its labels, where these are sure, its spacing."""
+        case = self.encoded[rng.integers(len(self.encoded))]
+        if case.labels is None:
+            raise InputError(f"{case.path} was encoded without labels", "encode the pairs again")
+        return case.sample(rng), case.labels, case.known, case.spacing_mm
+
+    def _crop(self, rng: np.random.Generator) -> Example:
+        """The same of a random crop, encoded now."""
+        hu, labels, known, spacing_mm = self._pair(rng)
+        image = data.unit_image(hu)
+        with torch.no_grad(), autocast(self.bfloat16, image.device):
+            mean, sigma = (out.float() for out in self.autoencoder.encode(image))
+        noise = torch.from_numpy(rng.standard_normal(mean.shape, dtype=np.float32))
+        return mean + sigma * noise, labels, known, spacing_mm
+
+    def _taken_away(
+        self, labels: npt.NDArray[np.uint8], rng: np.random.Generator
+    ) -> npt.NDArray[np.uint8] | None:
+        """The mask without its lesions, or where it has none without one organ; None: neither."""
+        healthy = without_lesions(labels)
+        if (healthy != labels).any():
+            return healthy
+        there = np.intersect1d(labels, DROPPABLE)
+        if not there.size:
+            return None
+        return np.where(labels == rng.choice(there), np.uint8(BODY), labels)
 
     def loss(self, batch: LatentBatch, step: int) -> tuple[torch.Tensor, dict[str, float]]:
         latent = batch.latent
@@ -163,10 +230,20 @@ class LatentTask:
         half = self.bfloat16 and not meets_two_planes(latent.shape[2], levels)
         with autocast(half, latent.device):
             predicted = self._predict(noisy, time * 1000, batch, blind)
+            against = None
+            if batch.region is not None and batch.other_bits is not None and not blind:
+                other = replace(batch, bits=batch.other_bits)
+                against = self._predict(noisy, time * 1000, other, blind)
         error = (predicted.float() - velocity(latent, noise)).square()
         loss = (error * batch.weight).mean() / batch.weight.mean().clamp_min(1e-3)
-        plain = float(error.detach().mean())
-        return loss, {("blind" if blind else "seen"): plain}
+        figures = {("blind" if blind else "seen"): float(error.detach().mean())}
+        if against is not None and batch.region is not None:
+            apart = region_contrast(
+                predicted.float(), against.float(), batch.region, self.contrast_margin
+            )
+            loss = loss + self.contrast * apart
+            figures["contrast"] = float(apart.detach())
+        return loss, figures
 
     def _predict(
         self, noisy: torch.Tensor, timestep: torch.Tensor, batch: LatentBatch, blind: bool
@@ -189,14 +266,7 @@ class LatentTask:
             )
         return out
 
-    def _pair(
-        self, rng: np.random.Generator
-    ) -> tuple[
-        torch.Tensor,
-        npt.NDArray[np.uint8],
-        npt.NDArray[np.uint8] | None,
-        tuple[float, float, float],
-    ]:
+    def _pair(self, rng: np.random.Generator) -> Example:
         """HU (1, 1, X, Y, Z), labels (X, Y, Z), where these are sure, spacing: a random crop."""
         phantom = bool(self.phantoms) and rng.random() < self.phantom_share
         cases = self.phantoms if phantom else self.scans

@@ -106,6 +106,24 @@ PRESETS: dict[str, MaisiSpec] = {
         base_numel=32**3,
         condition_scale=1.0,
     ),
+    "medium-ct": MaisiSpec(
+        AutoencoderSpec((32, 64, 128), (1, 2, 2), 8, 8),
+        UNetSpec(
+            num_channels=(64, 128, 192, 256),
+            num_res_blocks=2,
+            attention_levels=(False, False, False, True),
+            num_head_channels=(0, 0, 0, 32),
+            norm_num_groups=16,
+            resblock_updown=True,
+            include_fc=True,
+            regions=True,
+            num_class_embeds=None,
+        ),
+        embedding_channels=(16, 32, 64),
+        sampler="rflow",
+        base_numel=32**3,
+        condition_scale=1.0,
+    ),
     "mini-mr": MaisiSpec(
         AutoencoderSpec((16, 32), (1, 1), 4, 2),
         UNetSpec(

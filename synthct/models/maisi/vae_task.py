@@ -11,15 +11,18 @@ import torch
 from torch import nn
 
 from synthct.models.maisi import data
+from synthct.models.maisi.augment import Augment
 from synthct.models.maisi.networks import build_autoencoder
 from synthct.models.maisi.spec import MaisiSpec
 from synthct.models.maisi.start import can_start_linear, hold_constants, nearly_linear
 from synthct.models.maisi.vae_loss import VaeLoss, kl_divergence
+from synthct.models.maisi.vae_validation import reconstructions
 from synthct.training.adversary import Adversary, feature_distance, held
 from synthct.training.kl_control import KlControl
 from synthct.training.perceptual import pretrained_loss
 from synthct.training.precision import autocast
 from synthct.training.task import Figures
+from synthct.training.validation import Validation
 
 
 @dataclass
@@ -38,6 +41,13 @@ class VaeTask:
     spacing_range_mm: tuple[float, float] = (2.0, 5.0)
     bfloat16: bool = True
     loss_weights: VaeLoss = field(default_factory=VaeLoss)
+    augment: Augment = field(default_factory=Augment)
+    cubes: bool = False
+    later_voxels: int = 0
+    """Size of the crops from batch `later_from` on; 0: as before."""
+    later_from: int = 0
+    validation: Path | None = None
+    """Whole scans to judge by."""
     critic: Adversary | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
@@ -95,13 +105,24 @@ class VaeTask:
         crop = data.random_crop(
             case,
             rng,
-            voxels=int(self.voxels * rng.choice(self.size_factors)),
+            voxels=int(self._voxels(index) * rng.choice(self.size_factors)),
             spacing_range_mm=self.spacing_range_mm,
             multiple=self.spec.grid_multiple,
+            cube=self.cubes,
         )
         image = data.phantom_image(case, crop, rng)[0] if phantom else data.image_of(case, crop)
         flips = [axis for axis in (2, 3, 4) if rng.random() < 0.5]
-        return data.unit_image(image.flip(flips), case.modality)
+        unit = data.unit_image(image.flip(flips), case.modality)
+        return self.augment(unit, rng, case.modality)
+
+    def _voxels(self, index: int) -> int:
+        return self.later_voxels if self.later_voxels and index >= self.later_from else self.voxels
+
+    def validate(self, averages: Mapping[str, nn.Module]) -> Validation | None:
+        """Whole unseen scans there and back: error, PSNR, bias; the first ones as pictures."""
+        if self.validation is None or not any(self.validation.glob("*.npz")):
+            return None
+        return reconstructions(averages["vae"], data.cases_in(self.validation), self.spec)
 
     def loss(self, batch: torch.Tensor, step: int) -> tuple[torch.Tensor, Figures]:
         weights = self.loss_weights
