@@ -32,6 +32,8 @@ class Fitted:
     """The networks with their averaged (EMA) weights, the step they stand at, and how it ended."""
 
     networks: dict[str, nn.Module]
+    weights: dict[str, dict[str, Any]]
+    """Their states by role, whole on the first process even where the networks are split."""
     step: int
     stopped: bool = False
     """By a signal: the checkpoint is there, the run is not at its end."""
@@ -72,7 +74,8 @@ def fit(
     if state.team.leads and end != "stopped":
         facts = {"ended": end, "best validation score": state.patience.best}
         write_summary(folder, f"{folder.name}, {state.step} steps", facts)
-    return Fitted(state.averages, state.step, end == "stopped", end == "early")
+    weights = state.weights(state.averages)
+    return Fitted(state.averages, weights, state.step, end == "stopped", end == "early")
 
 
 def _run(state: State, stop: Stop, advance: Advance, say: Say) -> str:

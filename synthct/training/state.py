@@ -15,6 +15,7 @@ from torch import nn
 
 from synthct.atomic import replacing
 from synthct.errors import TrainingError, UsageError
+from synthct.training import sharding
 from synthct.training.device import moved
 from synthct.training.parameters import choose
 from synthct.training.schedule import learning_rate, share
@@ -52,6 +53,11 @@ class State:
         self.averages = {role: deepcopy(net).eval() for role, net in self.networks.items()}
         for net in self.averages.values():
             net.requires_grad_(False)
+        self.sharded = recipe.shard and self.team.size > 1
+        if self.sharded:
+            sharding.require_shardable(self.networks)
+            for net in (*self.networks.values(), *self.averages.values()):
+                sharding.shard(net, self.device)
         self.parameters = [
             p for net in self.networks.values() for p in net.parameters() if p.requires_grad
         ]
@@ -73,7 +79,9 @@ class State:
         ]
         figures = self.team.mean(_means(seen), "loss", self.device)
         self._come_together()
-        norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        norm = sharding.whole(
+            nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        )
         good = self._guard(figures["loss"], norm)
         if good:
             nn.utils.clip_grads_with_norm_(self.parameters, self.recipe.clip_norm, norm)
@@ -101,7 +109,8 @@ class State:
 
     def _come_together(self) -> None:
         """Make gradients and running figures those of all processes."""
-        self.team.average_gradients(self.parameters)
+        if not self.sharded:  # else backward has done it
+            self.team.average_gradients(self.parameters)
         if self.critic is not None:
             self.team.average_gradients(self.critic.parameters)
         self.team.average(b for module in self._beside().values() for b in module.buffers())
@@ -121,7 +130,7 @@ class State:
     def _not_finite(self) -> str:
         """Where the gradient is largest (or no number), the first three, with that value."""
         largest = {
-            f"{role}.{name}": float(p.grad.abs().max())
+            f"{role}.{name}": float(sharding.whole(p.grad).abs().max())
             for role, net in self.networks.items()
             for name, p in net.named_parameters()
             if p.grad is not None
@@ -143,14 +152,16 @@ class State:
     # ── on disk ───────────────────────────────────────────────────────────────────────────────
 
     def save(self) -> None:
+        weights = self.weights(self.networks), self.weights(self.averages)
+        optimiser = self._optimiser_state()
         if not self.team.leads:
             return
         states = {
             "step": self.step,
             "recipe": asdict(self.recipe),
-            "networks": _states(self.networks),
-            "averages": _states(self.averages),
-            "optimiser": self.optimiser.state_dict(),
+            "networks": weights[0],
+            "averages": weights[1],
+            "optimiser": optimiser,
             "beside": _states(self._beside()),
             "patience": [self.patience.best, self.patience.since],
             "critic": None if self.critic is None else self.critic.optimiser.state_dict(),
@@ -170,17 +181,15 @@ class State:
         if not resume:
             raise UsageError(f"{self.path} exists already", "pass --resume, or another -o")
         states = torch.load(self.path, weights_only=True, map_location="cpu")
-        for word in ("seed", "trainable"):
-            was, now = states["recipe"].get(word, "all"), getattr(self.recipe, word)
+        for word, usual in (("seed", 0), ("trainable", "all"), ("shard", False)):
+            was, now = states["recipe"].get(word, usual), getattr(self.recipe, word)
             if was != now:
                 raise UsageError(
                     f"{self.path} was made with {word} {was}, not {now}",
                     "resume with the recipe that began the run",
                 )
         for role, net in self.networks.items():
-            net.load_state_dict(states["networks"][role])
-            self.averages[role].load_state_dict(states["averages"][role])
-        self.optimiser.load_state_dict(states["optimiser"])
+            self._load(net, self.averages[role], states, role)
         for name, module in self._beside().items():
             if name in states.get("beside", {}):
                 module.load_state_dict(states["beside"][name])
@@ -188,6 +197,30 @@ class State:
             self.critic.optimiser.load_state_dict(states["critic"])
         self.patience.best, self.patience.since = states.get("patience", (math.inf, 0))
         self.step = states["step"]
+
+    def weights(self, networks: Mapping[str, nn.Module]) -> dict[str, dict[str, Any]]:
+        """States by role, put together where they are split (all processes have to ask)."""
+        if not self.sharded:
+            return _states(networks)
+        return {role: sharding.whole_weights(net) for role, net in networks.items()}
+
+    def _optimiser_state(self) -> dict[str, Any]:
+        if not self.sharded:
+            return self.optimiser.state_dict()
+        return sharding.whole_optimiser(self.networks[sharding.SHARDED], self.optimiser)
+
+    def _load(
+        self, net: nn.Module, average: nn.Module, states: Mapping[str, Any], role: str
+    ) -> None:
+        if self.sharded:
+            now, mean = states["networks"][role], states["averages"][role]
+            sharding.load_whole(net, now, self.optimiser, states["optimiser"])
+            sharding.load_whole(average, mean)
+            return
+        net.load_state_dict(states["networks"][role])
+        average.load_state_dict(states["averages"][role])
+        if role == next(iter(self.networks)):  # one optimiser for all of them
+            self.optimiser.load_state_dict(states["optimiser"])
 
     def _beside(self) -> dict[str, nn.Module]:
         return dict(self.task.beside) if isinstance(self.task, Remembering) else {}

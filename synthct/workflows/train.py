@@ -152,8 +152,8 @@ def _train(
     }
     if not isinstance(stage, VaeTask):
         metadata[SCALE_FACTOR] = repr(stage.scale_factor)
-    for role, network in fitted.networks.items():
-        write_half(files[role], network, metadata)
+    for role, weights in fitted.weights.items():
+        write_half(files[role], weights, metadata)
     return Trained(task, fitted.step, files, stage.notes)
 
 
@@ -178,13 +178,16 @@ def _by_epochs(chosen: MaisiRecipe, stage: Stage, team: Team) -> MaisiRecipe:
     return dataclasses.replace(chosen, loop=dataclasses.replace(loop, steps=steps))
 
 
-def write_half(path: Path, network: nn.Module, metadata: Mapping[str, str]) -> None:
-    """Store a network's tensors as float16.
+def write_half(
+    path: Path, network: nn.Module | Mapping[str, torch.Tensor], metadata: Mapping[str, str]
+) -> None:
+    """Store the tensors of a network, or of its state, as float16.
 
     Raises:
         TrainingError: a value does not fit.
     """
-    half = {key: value.detach().half() for key, value in network.state_dict().items()}
+    state = network.state_dict() if isinstance(network, nn.Module) else network
+    half = {key: value.detach().half().cpu() for key, value in state.items()}
     if not all(bool(torch.isfinite(value).all()) for value in half.values()):
         raise TrainingError(f"{path.name}: a weight does not fit into float16")
     write_tensors(path, half, dict(metadata), overwrite=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -56,6 +57,52 @@ def run(folder: Path, us: Team, steps: int, accumulate: int) -> State:
     return state
 
 
+class Whole(nn.Module):
+    """A network that is called as a whole, as FSDP wants it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([nn.Conv3d(1, 4, 3, padding=1), nn.Conv3d(4, 1, 3, padding=1)])
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        for block in self.blocks:
+            image = block(image).sin()
+        return image
+
+
+class WholeTask(Smooth):
+    """The same noise, one U-Net."""
+
+    def __init__(self, seed: int) -> None:
+        torch.manual_seed(seed)
+        self.unet = Whole()
+
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        return {"unet": self.unet}
+
+    def loss(
+        self, batch: tuple[int, torch.Tensor], step: int
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        return (self.unet(batch[1]) - batch[1].roll(1, 2)).square().mean(), {}
+
+
+def run_whole(folder: Path, us: Team, steps: int, accumulate: int, *, split: bool) -> State:
+    """Steps of `WholeTask`; halfway it is saved and taken up by a fresh state."""
+    recipe = replace(RECIPE, shard=split, clip_norm=0.05)
+    state = State(WholeTask(us.rank), recipe, folder, team=us)
+    for step in range(steps):
+        if step == 2:
+            state.save()
+            if us.size > 1:
+                torch.distributed.barrier()
+            state = State(WholeTask(us.rank + 7), recipe, folder, team=us)
+            state.restore(resume=True)
+        numbers = range(step * accumulate, (step + 1) * accumulate)
+        state.train_step([state.task.batch(n * us.size + us.rank) for n in numbers])
+    return state
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     with team(torch.device("cpu")) as us:
@@ -65,4 +112,7 @@ if __name__ == "__main__":
             "gradients": [p.grad for p in state.parameters],
             "averages": [list(net.state_dict().values()) for net in state.averages.values()],
         }
+        split = run_whole(Path(sys.argv[1]), us, steps=4, accumulate=1, split=True)
+        found["held"] = sum(p.to_local().numel() for p in split.parameters)
+        found["split"] = split.weights(split.networks), split.weights(split.averages)
         torch.save(found, Path(sys.argv[1]) / f"rank-{us.rank}.pt")

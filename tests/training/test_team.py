@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from synthct.errors import UsageError
+from synthct.training.sharding import require_shardable
 from synthct.training.team import Team, own_device
-from tests.training.data_parallel import Smooth, run
+from tests.training.data_parallel import Smooth, run, run_whole
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +40,25 @@ def test_their_gradients_are_those_of_the_joined_batch(pair: Path, tmp_path: Pat
             assert torch.allclose(one, other.grad, rtol=1e-4, atol=1e-7)
         for one, other in zip(found["weights"], alone.parameters, strict=True):
             assert torch.allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_a_split_unet_takes_the_same_steps_and_resumes(pair: Path, tmp_path: Path) -> None:
+    """FSDP over two processes, saved and taken up halfway, against one whole process."""
+    alone = run_whole(tmp_path, Team(), steps=4, accumulate=2, split=False)
+    found = torch.load(pair / "rank-0.pt")
+    for states, networks in zip(found["split"], (alone.networks, alone.averages), strict=True):
+        wanted = networks["unet"].state_dict()
+        assert states["unet"].keys() == wanted.keys()
+        for key, value in wanted.items():
+            assert torch.allclose(states["unet"][key], value, rtol=1e-4, atol=1e-6), key
+    everything = sum(p.numel() for p in alone.parameters)
+    halves = [torch.load(pair / f"rank-{rank}.pt")["held"] for rank in (0, 1)]
+    assert sum(halves) == everything and max(halves) < everything
+
+
+def test_only_the_unet_is_split() -> None:
+    with pytest.raises(UsageError, match="U-Net alone"):
+        require_shardable({"vae": torch.nn.Identity()})
 
 
 def test_both_end_with_the_same_weights_to_the_bit(pair: Path) -> None:
