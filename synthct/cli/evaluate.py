@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from synthct.cli import reconstruction
+from synthct.cli import evaluate_utility, reconstruction
 from synthct.cli.console import DONE, JsonOption, QuietOption, VerboseOption, edge, emit, say
 from synthct.cli.words import (
     DeviceOption,
@@ -169,6 +169,7 @@ app = typer.Typer(
 
 def register(root: typer.Typer) -> None:
     reconstruction.add_to(app)
+    evaluate_utility.register(app)
     root.add_typer(app)
 
 

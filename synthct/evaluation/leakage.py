@@ -18,7 +18,7 @@ import numpy.typing as npt
 Distances = npt.NDArray[np.float64]
 """(queries, targets)"""
 
-COPY_RATIO: Mapping[str, float] = MappingProxyType({"volume": 0.65, "patch": 0.8})
+COPY_RATIO: Mapping[str, float] = MappingProxyType({"volume": 0.8, "patch": 0.85})
 """A case closer than this times what is usual is a copy. On 30 scans, copies that were turned,
 flipped, shifted and noisy at once had at most 0.46 by volume and 0.65 by patches, other people at
 least 0.87 and 0.95. Features are too coarse to tell."""
