@@ -55,6 +55,9 @@ def prepare(
         str,
         typer.Option("--labels", metavar="DIR", help="Folder of labels; or a scheme's name."),
     ] = "auto",
+    scheme: Annotated[
+        str, typer.Option("--scheme", metavar="SCHEME", help="Of the labels: a name, or FILE.toml.")
+    ] = "auto",
     jobs: Annotated[
         int, typer.Option("--jobs", "-j", min=1, help="Scans that are prepared side by side.")
     ] = 1,
@@ -104,7 +107,7 @@ def prepare(
         pseudo_labels,
         phantoms,
         seed,
-        "auto" if folder else labels,
+        scheme if scheme != "auto" or folder else labels,
         modality.value,
         folder,
         jobs,

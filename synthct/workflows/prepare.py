@@ -234,7 +234,7 @@ class _Desk:
     def enter(self, case: str, asked: str, made: Row | InputError) -> None:
         """Put an entry into the manifest; a case that failed is noted."""
         if isinstance(made, InputError):
-            self.failed[case] = made.message
+            self.failed[case] = f"{made.message} ({made.hint})" if made.hint else made.message
             return
         self.manifest = self.manifest.with_row(replace(made, made_by=asked))
         write_manifest(self.request.output / FILE_NAME, self.manifest)
