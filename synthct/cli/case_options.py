@@ -14,7 +14,7 @@ from synthct.cli.words import (
     BodyOption,
     ContrastOption,
     CtOption,
-    DeviceOption,
+    DevicesOption,
     ForceOption,
     GridChoice,
     GridOption,
@@ -54,7 +54,7 @@ class CaseOptions:
     ct: CtOption = None
     model: ModelOption = "maisi-mini-ct"
     weights: WeightsOption = None
-    device: DeviceOption = "auto"
+    device: DevicesOption = "auto"
     max_memory: MaxMemoryOption = None
     force: ForceOption = False
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from synthct.cli.console import JsonOption, QuietOption, VerboseOption, edge, emit
-from synthct.cli.words import DeviceOption, MaxMemoryOption, ModelOption
+from synthct.cli.words import DevicesOption, MaxMemoryOption, ModelOption
 
 
 class StageChoice(str, Enum):
@@ -39,7 +39,7 @@ def plan(
     stage: Annotated[
         StageChoice, typer.Option("--stage", help="The whole run, or a part of it.")
     ] = StageChoice.all,
-    device: DeviceOption = "auto",
+    device: DevicesOption = "auto",
     dtype: Annotated[
         DtypeChoice,
         typer.Option("--dtype", help="Hold maps in this; auto: bfloat16 where fast or needed."),
@@ -61,9 +61,9 @@ def plan(
 
     Exit code 5 when the budget is too small; with --json, error.minimum is the smallest that works,
     in bytes. --json: model, size, fed (voxels with padding), latent, steps, memory {device,
-    allowed_bytes, resident_bytes, peak_bytes, minimum_bytes, work_macs, streamed, choice, stages
-    [name, precision, peak_bytes, minimum_bytes, work_macs, choice, schedule]}, time {seconds,
-    macs_per_second, rate (measured or assumed), stages}.
+    devices, allowed_bytes, resident_bytes, peak_bytes, minimum_bytes, work_macs, streamed, choice,
+    stages [name, precision, peak_bytes, minimum_bytes, work_macs, choice, schedule]}, time
+    {seconds, macs_per_second, rate (measured or assumed), stages}.
     """
     from synthct.workflows.plan import plan as run
     from synthct.workflows.request import memory_bytes
@@ -88,7 +88,7 @@ def register(app: typer.Typer) -> None:
 def _text(found: Mapping[str, Any]) -> str:
     memory = found["memory"]
     lines = [
-        f"model        {found['model']}, {found['steps']} steps on {memory['device']}",
+        f"model        {found['model']}, {found['steps']} steps on {_device(memory)}",
         f"voxels       {_triple(found['fed'])}, latent {_triple(found['latent'])}",
     ]
     for stage in memory["stages"]:
@@ -109,13 +109,16 @@ def _text(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _device(memory: Mapping[str, Any]) -> str:
+    kind, count = memory["device"], memory["devices"]
+    return kind if count == 1 else f"{kind}, decoding on {count}; bytes are those of each"
+
+
 def _time(found: Mapping[str, Any]) -> str:
     """Said to be an estimate, and from what."""
-    seconds, rate = found["seconds"], found["macs_per_second"]
-    if seconds < 90:
-        amount = f"{seconds:.1f} s"
-    else:
-        amount = f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    from synthct.workflows.estimate import duration
+
+    rate, amount = found["macs_per_second"], duration(found["seconds"])
     parts = ", ".join(f"{name} {share:.1f} s" for name, share in found["stages"].items() if share)
     source = "of a matrix product here and now" if found["rate"] == "measured" else "assumed"
     return (

@@ -11,6 +11,7 @@ import typer
 from synthct.cli.console import JsonOption, QuietOption, VerboseOption, edge, emit
 from synthct.cli.words import (
     DeviceOption,
+    DevicesOption,
     MaxMemoryOption,
     ModelOption,
     OverwriteOption,
@@ -84,7 +85,7 @@ def decode(
     ],
     model: ModelOption = _DEFAULT_MODEL,
     weights: WeightsOption = None,
-    device: DeviceOption = "auto",
+    device: DevicesOption = "auto",
     max_memory: MaxMemoryOption = None,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from synthct.cli.console import JsonOption, QuietOption, VerboseOption, edge, emit
-from synthct.cli.words import DeviceOption
+from synthct.cli.words import DevicesOption
 
 _FAILED = 1
 
@@ -38,7 +38,7 @@ def selftest() -> None:
 @app.command("decode")
 @edge
 def decode(
-    device: DeviceOption = "auto",
+    device: DevicesOption = "auto",
     dtype: Annotated[
         DtypeChoice, typer.Option("--dtype", help="Hold maps in this while tiling.")
     ] = DtypeChoice.float32,

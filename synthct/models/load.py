@@ -18,6 +18,7 @@ from synthct.models.maisi.networks import build_autoencoder, build_controlnet, b
 from synthct.models.maisi.spec import preset
 from synthct.models.networks import networks_of
 from synthct.models.protocols import Generator
+from synthct.models.settings import split_devices
 
 __all__ = [
     "SCALE_FACTOR",
@@ -26,6 +27,7 @@ __all__ = [
     "load_generator",
     "load_mask_generator",
     "pick_device",
+    "pick_devices",
 ]
 
 
@@ -92,6 +94,15 @@ def pick_device(name: str) -> torch.device:
     if name not in present and not (name == "cuda" and "cuda:0" in present):
         raise UsageError(f"no device {name!r} here", f"present: auto, {', '.join(present)}")
     return torch.device(name)
+
+
+def pick_devices(name: str) -> tuple[torch.device, ...]:
+    """Every device of a list such as `cuda:0,cuda:1`; of one name the one.
+
+    Raises:
+        UsageError: as `pick_device`, or the devices do not go together.
+    """
+    return tuple(pick_device(part) for part in split_devices(name))
 
 
 def available_devices() -> list[str]:

@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from synthct.errors import UsageError
 
 SamplerName = Literal["rflow", "heun", "midpoint", "adams", "ddpm", "ddim", "dpm++"]
 Precision = Literal["float32", "bfloat16"]
 Part = Literal["embedding", "sampling"]
 """Of the work before decoding: what memory may run out in."""
+
+SEVERAL = re.compile(r"cpu(,cpu)+|cuda(:\d+)?(,cuda(:\d+)?)+")
+"""Devices that a decoding may be spread over: of one kind."""
+
+
+def split_devices(name: str) -> tuple[str, ...]:
+    """`cuda:0,cuda:1` → its parts; one name as it is.
+
+    Raises:
+        UsageError: several of different kinds, the same GPU twice, or a kind that stays alone.
+    """
+    parts = tuple(part.strip() for part in name.split(","))
+    numbered = ["cuda:0" if part == "cuda" else part for part in parts]
+    if len(parts) > 1:
+        twice = parts[0] != "cpu" and len(set(numbered)) < len(parts)
+        if twice or not SEVERAL.fullmatch(",".join(parts)):
+            raise UsageError(
+                f"{name!r} is no list of devices that share a decoding",
+                "give GPUs, each once (cuda:0,cuda:1), or the CPU several times (cpu,cpu)",
+            )
+    return parts
+
 
 BODY_MARGIN = 2
 """Voxels of air kept around the box of the body, which alone is sampled."""
@@ -35,6 +60,8 @@ class Execution:
     """Also of a streamed image."""
     streamed: bool = False
     """The image goes slab by slab into a temporary int16 file, and memory never holds it."""
+    devices: tuple[str, ...] = ()
+    """That share the decoding, where they are several."""
 
 
 @dataclass(frozen=True)

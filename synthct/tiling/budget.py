@@ -8,12 +8,14 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod
 from typing import Any
 
 from synthct.errors import MemoryBudgetError
-from synthct.tiling import cuts, describe
+from synthct.tiling import cuts, describe, shares
 from synthct.tiling.cuts import Cut
+from synthct.tiling.layers import PAIR_TAPS, goes_by_pairs
 from synthct.tiling.pipeline import multiply_adds, slab_elements
 from synthct.tiling.schedule import Schedule, Step, arrange
 from synthct.tiling.strategies import candidates
@@ -22,6 +24,7 @@ _SMALL_BYTES = 16 * 2**20  # slabs below this are not worth cutting further
 _SHARE_OF_MAPS = 12  # otherwise a slab's work may take 1/12 of the maps it works on
 _OVERHEAD_BYTES = 24 * 2**20  # chunks in flight, scratch of the convolution library
 _RESULT_BYTES = 4
+_FETCHED, _SENT = 2, 2  # slabs of a map in host memory: in use and fetched ahead; on the way out
 _COPIES = 1  # made by the convolution library of a GPU, of what it reads and what it writes
 
 # Only to order strategies that fit: multiply-adds and bytes that a machine moves in a second.
@@ -31,7 +34,7 @@ _FILE_RATE, _HOST_RATE = 5e8, 2e10
 
 @dataclass(frozen=True)
 class Room:
-    """What a run may use. `budget_bytes` None: as much as the cheapest plan takes."""
+    """What each of the devices may use. `budget_bytes` None: as much as the cheapest plan takes."""
 
     budget_bytes: int | None = None
     device: str = "cpu"
@@ -39,6 +42,7 @@ class Room:
     file_bytes: int = 0  # for spilled maps, in a memory-mapped file
     streamed: bool = False  # the result does not stay in memory
     copies_weights: bool = True  # for another precision or axis; False: they are used as they are
+    devices: int = 1  # that share the planes of every map
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +81,7 @@ class Plan:
     def result_bytes(self) -> int:
         return _RESULT_BYTES * self.schedule.out_channels * prod(self.schedule.out_size)
 
-    @property
+    @cached_property
     def spilled_bytes(self) -> int:
         """Most that spilled maps take at once."""
         steps = range(len(self.schedule.steps))
@@ -87,6 +91,12 @@ class Plan:
     @property
     def spills_to_host(self) -> bool:
         return bool(self.spilled) and self.spilled_bytes <= self.room.host_bytes
+
+    @property
+    def copied(self) -> frozenset[int]:
+        """Buffers whose planes are copied beside the computing, see `copies`."""
+        apart = self.room.device != "cpu" and self.spills_to_host
+        return self.spilled if apart else frozenset()
 
     @property
     def file_bytes(self) -> int:
@@ -103,8 +113,7 @@ class Plan:
     @property
     def peak_bytes(self) -> int:
         """Most that is allocated on the device at once, beside weights and source."""
-        copied = _weights(self.schedule) if self.room.copies_weights else 0
-        fixed = _OVERHEAD_BYTES + self.itemsize * copied
+        fixed = _OVERHEAD_BYTES + self.itemsize * _weights(self.schedule, self.itemsize, self.room)
         if self.room.device == "cpu" and not self.room.streamed:
             fixed += self.result_bytes
         return fixed + max(self.step_bytes(n) for n in range(len(self.cuts)))
@@ -113,10 +122,9 @@ class Plan:
         """Alive during one step: kept maps and the work on a slab."""
         thickest = max(stop - start for start, stop in self.cuts[index])
         step = self.schedule.steps[index]
-        live = self.schedule.live_elements(index, self.spilled)
-        return self.itemsize * (
-            live + step_elements(self.schedule, step, thickest, self.room.device)
-        )
+        live = shares.live_elements(self.schedule, index, self.spilled, self.room.devices)
+        work = step_elements(self.schedule, step, thickest, self.room.device)
+        return self.itemsize * (live + work + copied_elements(step, thickest, self.copied))
 
     @property
     def work(self) -> float:
@@ -177,7 +185,7 @@ def choose(schedule: Schedule, itemsize: int, room: Room) -> Plan:
 def automatic(schedule: Schedule, itemsize: int = 4, room: Room = Room()) -> Plan:
     """Slabs that cost little beside the maps themselves; nothing is made twice."""
     useful = _useful(schedule, itemsize)
-    thick = [max(1, _thickest(schedule, step, useful, room.device)) for step in schedule.steps]
+    thick = [max(1, _thickest(schedule, step, useful, room)) for step in schedule.steps]
     return Plan(schedule, _thick_cuts(schedule, thick), itemsize, room)
 
 
@@ -252,9 +260,10 @@ def _thickened(plan: Plan, useful: int) -> Plan:
     fixed = plan.peak_bytes - max(plan.step_bytes(n) for n in range(len(plan.cuts)))
     room = (budget - fixed) // plan.itemsize
     thick = [
-        max(1, _thickest(schedule, step, min(useful, room - live), plan.room.device))
+        max(1, _thickest(schedule, step, min(useful, room - live), plan.room, plan.copied))
         for step, live in (
-            (step, schedule.live_elements(n, plan.spilled)) for n, step in enumerate(schedule.steps)
+            (step, shares.live_elements(schedule, n, plan.spilled, plan.room.devices))
+            for n, step in enumerate(schedule.steps)
         )
     ]
     return replace(plan, cuts=_thick_cuts(schedule, thick))
@@ -286,17 +295,43 @@ def step_elements(schedule: Schedule, step: Step, planes: int, device: str = "cp
     )
 
 
-def _thickest(schedule: Schedule, step: Step, elements: int, device: str = "cpu") -> int:
-    """Most planes whose work stays within `elements`; 0 if not even one plane does."""
-    options = range(1, _planes(step) + 1)
-    return bisect_right(options, elements, key=lambda n: step_elements(schedule, step, n, device))
+def copied_elements(step: Step, planes: int, copied: frozenset[int]) -> int:
+    """On the device for copies of the buffers `copied` while a slab of `planes` planes is made."""
+    coming = [s for s in (step.source, step.skip) if s is not None and s.buffer in copied]
+    going = [s for s in (step.target, step.beside) if s is not None and s.buffer in copied]
+    before = min(step.size_in[0], 1 + -(-planes * step.size_in[0] // step.size_out[0]))
+    fetched = _FETCHED * before * prod(step.size_in[1:]) * sum(slot.channels for slot in coming)
+    sent = _SENT * planes * prod(step.size_out[1:]) * sum(slot.channels for slot in going)
+    return fetched + sent
 
 
-def _weights(schedule: Schedule) -> int:
-    """Elements of all kernels, which a run holds in its own precision and orientation."""
+def _thickest(
+    schedule: Schedule,
+    step: Step,
+    elements: int,
+    room: Room = Room(),
+    copied: frozenset[int] = frozenset(),
+) -> int:
+    """Most planes of a share whose work stays within `elements`; 0 if not even one plane does."""
+    options = range(1, -(-_planes(step) // room.devices) + 1)
+
+    def work(planes: int) -> int:
+        sweep = step_elements(schedule, step, planes, room.device)
+        return sweep + copied_elements(step, planes, copied)
+
+    return bisect_right(options, elements, key=work)
+
+
+def _weights(schedule: Schedule, itemsize: int, room: Room) -> int:
+    """Elements of the kernels that a run holds in its own precision, orientation or factors."""
     total = 0
     for work in schedule.network.passes:
         for layer in (*work.layers, *work.shortcut):
             weight = getattr(layer, "weight", None)
-            total += 0 if weight is None else weight.numel()
+            if weight is None:
+                continue
+            if room.device == "cpu" and goes_by_pairs(layer, itemsize):
+                total += weight.numel() * (PAIR_TAPS + 1) // PAIR_TAPS
+            elif room.copies_weights:
+                total += weight.numel()
     return total

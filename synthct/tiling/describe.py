@@ -33,9 +33,10 @@ def summary(plan: Plan) -> str:
     if plan.spilled:
         where = "host memory" if plan.spills_to_host else "a file"
         spill = f", {_bytes(plan.spilled_bytes)} in {where}"
+    shared = f" on each of {plan.room.devices} devices" if plan.room.devices > 1 else ""
     return (
         f"slabs of {plan.thickness} planes in {plan.dtype}, {plan.work:.2f} times the work, "
-        f"peak {size}{spill}: {why}"
+        f"peak {size}{shared}{spill}: {why}"
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -19,6 +20,7 @@ from synthct.errors import MemoryBudgetError, UsageError
 from synthct.tensors import FeatureMap, Slab
 from synthct.tiling import budget, cuts
 from synthct.tiling.budget import Plan
+from synthct.tiling.copies import Ahead
 from synthct.tiling.cuts import Cut
 from synthct.tiling.heap import Tidy, is_out_of_memory, release
 from synthct.tiling.kernels import apply, full_precision
@@ -211,10 +213,10 @@ class _Sweeper:
     def run(self) -> None:
         self._tidy = Tidy(self.job.source.device.type, self.plan.peak_bytes)
         for index, step in enumerate(self.plan.schedule.steps):
-            self.stores.open(index)
+            self.job.team.all_do(partial(self.stores.open, index))
             self.job.team.exchange(self.plan.schedule, step, self.stores)
             if step.passes and step.passes[0].whole is not None:
-                self._at_once(index, step)
+                self.job.team.all_do(partial(self._at_once, index, step))
             elif step.target is None and step.end in self.moments:
                 self.meter.advance(index, step.size_out[0])
             else:
@@ -232,9 +234,15 @@ class _Sweeper:
         self.meter.advance(index, step.size_out[0])
 
     def _sweep(self, index: int, step: Step) -> None:
+        gathered = Moments() if step.gather and step.end not in self.moments else None
+        self.job.team.all_do(partial(self._own_planes, index, step, gathered))
+        if gathered is not None:
+            channels = self.plan.schedule.network.maps[step.end][0]
+            self.moments[step.end] = self.job.team.merged(gathered, channels)
+
+    def _own_planes(self, index: int, step: Step, gathered: Moments | None) -> None:
         thickest = max(stop - start for start, stop in self.plan.cuts[index])
         stream, beside = self._stream(step, thickest)
-        gathered = Moments() if step.gather and step.end not in self.moments else None
         work_bytes = self.plan.itemsize * budget.step_elements(self.plan.schedule, step, thickest)
         for cut in self._own_cuts(step, thickest):
             self._emit(step, cut, stream.take(cut), gathered)
@@ -243,9 +251,6 @@ class _Sweeper:
                     self._write(step.beside, part, skip)
             self.meter.advance(index, cut[1] - cut[0])
             self._tidy.after(work_bytes)
-        if gathered is not None:
-            channels = self.plan.schedule.network.maps[step.end][0]
-            self.moments[step.end] = self.job.team.merged(gathered, channels)
 
     def _own_cuts(self, step: Step, thickness: int) -> list[Cut]:
         first, stop = self.job.team.own(step.size_out[0])
@@ -267,9 +272,7 @@ class _Sweeper:
         if slot.buffer == OUTPUT:
             self.job.write(self.sample, cut, slab)
         else:
-            first = self.stores.first(slot)
-            place = planes(self.stores.region(slot), (cut[0] - first, cut[1] - first))
-            place.copy_(slab, non_blocking=True)
+            self.stores.write(slot, cut, slab)
 
     def _region(self, slot: Slot) -> Tensor:
         if slot.buffer == INPUT:
@@ -296,9 +299,10 @@ class _Sweeper:
                 stream, still_open = Sum(stream, skip), None
         return stream, still_open
 
-    def _reader(self, slot: Slot) -> Reader:
-        first = 0 if slot.buffer == INPUT else self.stores.first(slot)
-        return Reader(self._region(slot), self.job.source.device, first)
+    def _reader(self, slot: Slot) -> Reader | Ahead:
+        if slot.buffer == INPUT:
+            return Reader(self._region(slot), self.job.source.device)
+        return self.stores.reader(slot)
 
     def _chained(
         self, stream: Stream, step: Step, chain: tuple[Layer, ...], own: list[Stage]

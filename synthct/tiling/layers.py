@@ -21,6 +21,10 @@ if TYPE_CHECKING:  # a plan is made from shapes alone, without torch
 
 Triple = tuple[int, int, int]
 
+PAIR_TAPS = 3  # of a kernel that makes its planes by pairs
+_SINGLE = 4  # bytes of a float32
+_FEW_FOR_PAIRS = 16  # channels below which that costs more passes over the planes than it saves
+
 
 @dataclass(frozen=True)
 class Kernel:
@@ -162,6 +166,16 @@ def is_pointlike(layer: Layer) -> bool:
         unpadded = not any(layer.before) and not any(layer.after)
         return layer.span == (1, 1, 1) and layer.stride == (1, 1, 1) and unpadded
     return isinstance(layer, Pointwise | GroupNorm)
+
+
+def goes_by_pairs(layer: Layer, itemsize: int) -> bool:
+    """Whether `winograd` replaces this convolution on a CPU, in numbers of `itemsize` bytes."""
+    if not isinstance(layer, Conv) or itemsize < _SINGLE:
+        return False
+    plain = layer.stride == layer.dilation == (1, 1, 1) and layer.groups == 1
+    even = layer.before[1:] == layer.after[1:]
+    wide = min(layer.weight.shape[:2]) >= _FEW_FOR_PAIRS or itemsize > _SINGLE
+    return plain and even and wide and layer.weight.shape[2] == PAIR_TAPS
 
 
 def flow(layers: tuple[Layer, ...], channels: int, size: Triple) -> tuple[int, Triple]:

@@ -13,10 +13,13 @@ from types import TracebackType
 import torch
 from torch import Tensor
 
+from synthct.tensors import Slab
 from synthct.tiling.budget import Plan
+from synthct.tiling.copies import Ahead, Copies, lane_of
 from synthct.tiling.cuts import Cut
 from synthct.tiling.kernels import memory_format
 from synthct.tiling.schedule import Buffer, Schedule, Slot
+from synthct.tiling.streams import Reader
 
 
 class Stores:
@@ -38,6 +41,8 @@ class Stores:
         self._plan, self._dtype, self._device = plan, dtype, device
         self._folder, self._held = folder, held
         self._buffers: dict[int, Tensor] = {}
+        lane = lane_of(device) if plan.spills_to_host else None
+        self._copies = None if lane is None else Copies(lane)
 
     def __enter__(self) -> Stores:
         return self
@@ -48,6 +53,8 @@ class Stores:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._copies is not None:
+            self._copies.finish()
         self._buffers.clear()
 
     def open(self, step: int) -> None:
@@ -56,8 +63,8 @@ class Stores:
                 self._buffers[number] = self._made(number, buffer)
 
     def close(self, step: int) -> None:
-        if self._device.type == "cuda" and self._plan.spilled:
-            torch.cuda.synchronize(self._device)  # copies to the host may still be under way
+        if self._copies is not None:
+            self._copies.finish()
         for number, buffer in enumerate(self._plan.schedule.buffers):
             if buffer.last == step:
                 self._buffers.pop(number, None)
@@ -70,6 +77,22 @@ class Stores:
     def first(self, slot: Slot) -> int:
         """The map's plane that is the region's first."""
         return self._held(self._plan.schedule, slot.buffer)[0]
+
+    def write(self, slot: Slot, cut: Cut, slab: Slab) -> None:
+        """Put finished planes in their place; the slab is not written again."""
+        first = self.first(slot)
+        place = self.region(slot)[:, :, cut[0] - first : cut[1] - first]
+        if self._copies is not None and slot.buffer in self._plan.spilled:
+            self._copies.send(slab, place)
+        else:
+            place.copy_(slab)
+
+    def reader(self, slot: Slot) -> Reader | Ahead:
+        """A stream of what a former step has written."""
+        region, first = self.region(slot), self.first(slot)
+        if self._copies is not None and slot.buffer in self._plan.spilled:
+            return Ahead(region, self._copies, first)
+        return Reader(region, self._device, first)
 
     def _made(self, number: int, buffer: Buffer) -> Tensor:
         first, stop = self._held(self._plan.schedule, number)

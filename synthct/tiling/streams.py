@@ -177,7 +177,7 @@ class Hold:
 class Stored:
     """A skip that a former sweep has stored, with the same face as `Hold`."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Stream) -> None:
         self._reader = reader
 
     def pieces(self, cut: Cut) -> Iterator[tuple[Cut, Slab]]:

@@ -7,6 +7,7 @@ statistics of all shares are merged. So the result is that of one process.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -14,10 +15,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from synthct.tensors import FeatureMap
-from synthct.tiling import cuts
+from synthct.tiling import shares
 from synthct.tiling.cuts import Cut
-from synthct.tiling.layers import flow, needed
-from synthct.tiling.schedule import Network, Schedule, Slot, Step
+from synthct.tiling.heap import is_out_of_memory
+from synthct.tiling.schedule import Schedule, Slot, Step
 from synthct.tiling.statistics import Moments
 from synthct.tiling.stores import Stores
 
@@ -31,6 +32,13 @@ class Team(Protocol):
 
     def exchange(self, schedule: Schedule, step: Step, stores: Stores) -> None:
         """Fetch what a step reads beyond the own planes."""
+
+    def all_do(self, part: Callable[[], None]) -> None:
+        """Do one's part. Where memory runs out for one, it does for all: each raises, none waits.
+
+        Raises:
+            MemoryError: for another; one's own error comes as it is.
+        """
 
     def merged(self, moments: Moments, channels: int) -> Moments:
         """The statistics of the whole map from those of the own planes."""
@@ -51,6 +59,9 @@ class Alone:
     def exchange(self, schedule: Schedule, step: Step, stores: Stores) -> None:
         pass
 
+    def all_do(self, part: Callable[[], None]) -> None:
+        part()
+
     def merged(self, moments: Moments, channels: int) -> Moments:
         return moments
 
@@ -59,9 +70,10 @@ class Alone:
 
 
 class Workers:
-    """The processes of a torch.distributed group (gloo on CPUs, nccl on GPUs).
+    """The processes of a torch.distributed group of the kind gloo, one for each device.
 
-    Every process calls `run` with the same layers, source and planner.
+    Every process calls `run` with the same layers, source and planner. What they tell one another
+    goes through host memory, whatever their devices.
     """
 
     def __init__(self, group: dist.ProcessGroup | None = None) -> None:
@@ -69,34 +81,14 @@ class Workers:
         self._rank, self._count = dist.get_rank(group), dist.get_world_size(group)
 
     def own(self, extent: int) -> Cut:
-        return self._share(extent, self._rank)
-
-    def _share(self, extent: int, rank: int) -> Cut:
-        """Nothing for the last workers where there are fewer planes than workers."""
-        shares = cuts.even(extent, self._count)
-        return shares[rank] if rank < len(shares) else (extent, extent)
+        return shares.share(extent, self._count, self._rank)
 
     def held(self, schedule: Schedule, number: int) -> Cut:
-        first, stop = self.own(schedule.buffers[number].size[0])
-        for step in schedule.steps:
-            if any(s is not None and s.buffer == number for s in (step.source, step.skip)):
-                reach = self._reach(schedule, step, self._rank)
-                first, stop = min(first, reach[0]), max(stop, reach[1])
-        return first, stop
-
-    def _reach(self, schedule: Schedule, step: Step, rank: int) -> Cut:
-        """What a worker's share of a step looks at in its source."""
-        own = self._share(step.size_out[0], rank)
-        if own[0] == own[1]:
-            return self._share(step.size_in[0], rank)
-        if step.passes and step.passes[0].whole is not None:
-            return 0, step.size_in[0]
-        return reach(schedule.network, step.first, step.end, own)
+        return shares.held(schedule, number, self._count, self._rank)
 
     def exchange(self, schedule: Schedule, step: Step, stores: Stores) -> None:
-        for slot in {step.source, step.skip} - {None}:
-            if slot is not None and slot.buffer >= 0:
-                self._exchange(schedule, step, stores, slot)
+        for slot in _kept(step):
+            self._exchange(schedule, step, stores, slot)
 
     def _exchange(self, schedule: Schedule, step: Step, stores: Stores, slot: Slot) -> None:
         """Every pair of workers passes on what one has made and the other looks at."""
@@ -104,26 +96,49 @@ class Workers:
         region, first = stores.region(slot), stores.first(slot)
         waiting: list[dist.P2POp] = []
         arriving: list[tuple[Tensor, Tensor]] = []
-        for other in range(self._count):
-            if other == self._rank:
-                continue
-            out = _both(self.own(extent), self._reach(schedule, step, other))
-            if out is not None:
-                sent = region[:, :, out[0] - first : out[1] - first].contiguous()
-                waiting.append(dist.P2POp(dist.isend, sent, self._peer(other), self._group))
-            into = _both(self._share(extent, other), self._reach(schedule, step, self._rank))
-            if into is not None:
-                place = region[:, :, into[0] - first : into[1] - first]
-                got = torch.empty(place.shape, dtype=place.dtype, device=place.device)
-                waiting.append(dist.P2POp(dist.irecv, got, self._peer(other), self._group))
-                arriving.append((place, got))
+
+        def place(cut: Cut) -> Tensor:
+            return region[:, :, cut[0] - first : cut[1] - first]
+
+        def prepare() -> None:
+            for other in range(self._count):
+                if other == self._rank:
+                    continue
+                theirs = shares.looks_at(schedule, step, self._count, other)
+                out = _both(self.own(extent), theirs)
+                if out is not None:
+                    sent = place(out).contiguous().cpu()
+                    waiting.append(dist.P2POp(dist.isend, sent, self._peer(other), self._group))
+                mine = shares.looks_at(schedule, step, self._count, self._rank)
+                into = _both(shares.share(extent, self._count, other), mine)
+                if into is not None:
+                    got = torch.empty(place(into).shape, dtype=region.dtype)
+                    waiting.append(dist.P2POp(dist.irecv, got, self._peer(other), self._group))
+                    arriving.append((place(into), got))
+
+        self.all_do(prepare)
         for work in dist.batch_isend_irecv(waiting) if waiting else []:
             work.wait()
-        for place, got in arriving:
-            place.copy_(got)
+        for there, got in arriving:
+            there.copy_(got)
 
     def _peer(self, rank: int) -> int:
         return rank if self._group is None else dist.get_global_rank(self._group, rank)
+
+    def all_do(self, part: Callable[[], None]) -> None:
+        short: BaseException | None = None
+        try:
+            part()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            short = error.with_traceback(None)  # its frames hold what must be given back
+        flag = torch.tensor([short is not None], dtype=torch.int32)
+        dist.all_reduce(flag, dist.ReduceOp.MAX, group=self._group)
+        if short is not None:
+            raise short
+        if flag.item():
+            raise MemoryError("another device of the team ran out of memory")
 
     def merged(self, moments: Moments, channels: int) -> Moments:
         own = moments.packed(channels)
@@ -135,20 +150,10 @@ class Workers:
         dist.all_reduce(out, group=self._group)  # a sum: what others make is zero here
 
 
-def reach(net: Network, first: int, last: int, want: Cut) -> Cut:
-    """Planes at boundary `first` that the planes `want` at boundary `last` depend on."""
-    for number in range(last - 1, first - 1, -1):
-        work = net.passes[number]
-        grids = [flow(work.head, *net.maps[number])]
-        for layer in work.chain:
-            grids.append(flow((layer,), *grids[-1]))
-        inside = want
-        for layer, grid in zip(reversed(work.chain), reversed(grids[:-1]), strict=True):
-            inside = needed(layer, inside, grid[1][0])
-        if work.opens or work.closes or net.opened[number] is not None:
-            inside = min(inside[0], want[0]), max(inside[1], want[1])  # the skip is looked at too
-        want = inside
-    return want
+def _kept(step: Step) -> list[Slot]:
+    """What a step reads of kept maps, in an order that is the same for all workers."""
+    slots = [step.source] if step.skip in (None, step.source) else [step.source, step.skip]
+    return [slot for slot in slots if slot is not None and slot.buffer >= 0]
 
 
 def _both(one: Cut, other: Cut) -> Cut | None:

@@ -22,23 +22,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from synthct.tensors import Plane, Slab
-from synthct.tiling.layers import Conv
+from synthct.tiling.layers import PAIR_TAPS, Conv, goes_by_pairs
 
-_TAPS = 3
 # Channels summed in one go. oneDNN adds all products of an output voxel in one float32 chain; parts
 # of 64 channels keep a whole decoder's rounding at 1.5e-6 of the image instead of 2.2e-6.
 _CHAIN = 64
-_FEW = 16  # channels below which the extra passes over the planes cost more than they save
 
 
 def factors(layer: Conv) -> tuple[Tensor, ...] | None:
     """The four plane kernels (out, in, k, k) of a layer, or None where the plain way is better."""
     weight = layer.weight.detach()
-    plain = layer.stride == layer.dilation == (1, 1, 1) and layer.groups == 1
-    even = layer.before[1:] == layer.after[1:]
-    exact = weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.float64)
-    wide = min(weight.shape[:2]) >= _FEW or weight.dtype == torch.float64
-    if not (plain and even and exact and wide and weight.shape[2] == _TAPS):
+    if weight.device.type != "cpu" or not goes_by_pairs(layer, weight.element_size()):
         return None
     g0, g1, g2 = weight.unbind(2)
     half = (g0 + g2) / 2
@@ -61,7 +55,7 @@ def convolve(layer: Conv, slab: Slab, before: int, count: int) -> Slab:
     for first in range(0, count - 1, 2):
         _pair(layer, [source[first + n] for n in range(4)], out[first : first + 2])
     if count % 2:
-        _single(layer, [source[count - 1 + n] for n in range(_TAPS)], out[count - 1 :])
+        _single(layer, [source[count - 1 + n] for n in range(PAIR_TAPS)], out[count - 1 :])
     return out.transpose(0, 1)[None]
 
 

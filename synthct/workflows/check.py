@@ -13,6 +13,7 @@ from synthct.geometry import Geometry
 from synthct.labels.groups import GUIDED_LESIONS
 from synthct.models.headers import refuse_disguised, require_fitting
 from synthct.models.maisi.spec import MaisiSpec, preset
+from synthct.models.settings import split_devices
 from synthct.workflows import machine
 from synthct.workflows.grid import GridPlan, body_box, padded, plan_grid
 from synthct.workflows.guidance import cost_of, scales
@@ -153,6 +154,8 @@ def _memory(job: Job) -> RunPlan:
     """The plan within the budget; without one, within what the machine has."""
     plan = plan_run(job)
     usable = machine.usable_memory(job.device)
+    if usable is not None:
+        usable //= job.devices  # of a CPU, which share its memory
     if job.budget_bytes is None and usable is not None and plan.peak_bytes > usable:
         return plan_run(replace(job, budget_bytes=usable))
     return plan
@@ -178,6 +181,7 @@ def _job(
         asked=grid.asked.shape,
         steps=getattr(request, "steps", None) or entry.default_steps,
         device=device or machine.device_kind(request.device),
+        devices=len(split_devices(request.device)),
         branches=cost.branches,
         masks=cost.masks,
         masked=mask is not None,

@@ -19,6 +19,7 @@ _PROBE_SIDE = 768
 _PROBE_SECONDS = 0.05
 _TAKEN = {"cuda": 2e13, "mps": 1e12}
 """Multiply-adds a second that are taken for granted: what convolutions reach on a common device."""
+_MINUTES_FROM, _HOURS_FROM = 90, 5400
 _FAST_BFLOAT16 = 2.0
 """Times float32, on a CPU with instructions for it, or on CUDA: a cautious figure."""
 
@@ -66,15 +67,36 @@ class Planned(Protocol):
     def stages(self) -> tuple[StagePlan, ...]: ...
 
 
-def estimate(plan: Planned, rate: Rate) -> EstimateDocument:
-    """A lower bound in good faith: nothing but multiply-adds is counted."""
-    stages = {stage.name: round(_seconds(stage, rate), 3) for stage in plan.stages}
+def gpus(kind: str, devices: int) -> int:
+    """Devices whose rates add up: a CPU that is named twice is no faster."""
+    return 1 if kind == "cpu" else devices
+
+
+def estimate(plan: Planned, rate: Rate, decoders: int = 1) -> EstimateDocument:
+    """A lower bound in good faith: nothing but multiply-adds is counted.
+
+    Args:
+        decoders: devices that share the decoding, each as fast as `rate`.
+    """
+    shared = {"decoding": decoders}
+    stages = {
+        stage.name: round(_seconds(stage, rate) / shared.get(stage.name, 1), 3)
+        for stage in plan.stages
+    }
     return {
         "seconds": round(sum(stages.values()), 3),
         "macs_per_second": rate.macs_per_second,
         "rate": "measured" if rate.measured else "assumed",
         "stages": stages,
     }
+
+
+def duration(seconds: float) -> str:
+    """In the unit that a person would choose."""
+    if seconds < _MINUTES_FROM:
+        return f"{seconds:.1f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if seconds < _HOURS_FROM else f"{minutes / 60:.1f} h"
 
 
 def _seconds(stage: StagePlan, rate: Rate) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,7 +12,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from synthct.checkpoints import catalogue
 from synthct.errors import RanOutOfMemory, SynthctError, UsageError
-from synthct.models.load import load_generator, pick_device
+from synthct.models.load import load_generator, pick_devices
 from synthct.models.protocols import Generator
 from synthct.models.settings import SamplerName, Sampling
 from synthct.outputs import case as cases
@@ -26,9 +27,11 @@ from synthct.outputs.sidecar import (
 from synthct.preview.render import render_png
 from synthct.quality.norms import load_norms
 from synthct.record import fingerprint, sha256_of
+from synthct.workflows import machine
 from synthct.workflows.attempts import Attempts, Made
 from synthct.workflows.check import check_request
 from synthct.workflows.drawn_mask import with_mask
+from synthct.workflows.estimate import duration, estimate, gpus, rate_of
 from synthct.workflows.guidance import scales
 from synthct.workflows.inputs import mask_file
 from synthct.workflows.memory import smaller, told_smaller
@@ -159,7 +162,8 @@ class _Run:
         request = self.request
         if request.overwrite and request.resume:
             raise UsageError("--overwrite and --resume exclude one another", "give one")
-        self.device = pick_device(request.device)
+        self.devices = pick_devices(request.device)
+        self.device = self.devices[0]
         entry = catalogue.entry(request.model)
         self.names = self._names(tell(request, entry, None if request.mask is None else ()).kind)
         if not (request.overwrite or request.resume):
@@ -176,9 +180,10 @@ class _Run:
         cases.require_writable(request.output)
         with self.clock("mask"):
             self.placement = place(self.plan.mask, self.plan.grid)
-        self.execution = self.plan.memory.execution
+        several = tuple(map(str, self.devices)) if len(self.devices) > 1 else ()
+        self.execution = replace(self.plan.memory.execution, devices=several)
         self.notes = self._notes()
-        for note in self.notes:
+        for note in (*self.notes, self._estimate()):
             self.progress.say(note)
 
     def cases(self) -> tuple[Case, ...]:
@@ -200,9 +205,19 @@ class _Run:
     def _notes(self) -> tuple[str, ...]:
         plan = self.plan
         mask = () if plan.mask is None else (*plan.mask.notes, *plan.mask.report.notes())
-        model = f"model {plan.entry.name} on {self.device}"
+        model = f"model {plan.entry.name} on {', '.join(map(str, self.devices))}"
         said = (*plan.grid.notes, *mask, *self.placement.notes)
         return (model, *self.remarks, plan.memory.choice, *said)
+
+    def _estimate(self) -> str:
+        """In one line, for the user alone: another day the same run finds another rate."""
+        kind = self.device.type
+        rate = rate_of(kind, machine.fast_bfloat16(kind))
+        found = estimate(self.plan.memory, rate, gpus(kind, len(self.devices)))
+        source = "a rate measured just now" if rate.measured else "a rate that is assumed"
+        return (
+            f"from {duration(found['seconds'])} up for each try: multiply-adds alone, at {source}"
+        )
 
     @cached_property
     def generator(self) -> Generator:
@@ -325,7 +340,9 @@ class _Run:
         return Sidecar(
             model=model_record(plan.entry, plan.weights),
             **units_record(plan.entry),
-            sampling=sampling_record(made.sampling, plan.told, request, str(self.device)),
+            sampling=sampling_record(
+                made.sampling, plan.told, request, ",".join(map(str, self.devices))
+            ),
             mask=mask_record(plan.mask, request.mask, self.placement.lost),
             label_out=LabelOut(asked=request.label_out, scheme=scheme),
             grid=grid_record(plan.grid),

@@ -29,6 +29,7 @@ class Job:
         fed: voxels that the networks are fed, multiples of `spec.grid_multiple`.
         inner, asked: voxels of the network's whole grid, and of the grid that is written.
         device: kind of device, `cpu`, `cuda` or `mps`.
+        devices: that share the decoding; the rest is done by the first.
         branches, masks: predictions in a step, and masks that they look at (`guidance.cost`).
         precision: None: the planner's choice.
         stage: only this part of the run; None: all of it.
@@ -54,11 +55,23 @@ class Job:
     spill_folder: Path = Path(".")
     streamable: bool = True
     kept: int = 0
+    devices: int = 1
 
     @property
     def latent(self) -> Shape:
         i, j, k = (n // self.spec.autoencoder.factor for n in self.fed)
         return i, j, k
+
+
+def beside_decoding_bytes(job: Job, streamed: bool) -> int:
+    """What lies beside a decoder's own work on the device where most does.
+
+    Where several devices decode, each has a process with a decoder of its own, the first beside the
+    networks that have sampled. On a CPU a process counts by itself.
+    """
+    shared_gpu = job.devices > 1 and job.device != "cpu"
+    again = FLOAT_BYTES * parameters(job.spec)["vae"] if shared_gpu else 0
+    return resident_bytes(job, streamed) + again
 
 
 def resident_bytes(job: Job, streamed: bool) -> int:

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from synthct.errors import UsageError
+from synthct.models.settings import split_devices
 
 _CPU_INFO = Path("/proc/cpuinfo")
 _MEMORY_INFO = Path("/proc/meminfo")
@@ -22,8 +23,15 @@ _ROOM = 0.8
 
 
 def device_kind(name: str) -> str:
-    """`cpu`, `cuda` or `mps` for a device's name; for `auto` the best kind that shows itself."""
-    found = devices()[-1] if name == "auto" else name
+    """`cpu`, `cuda` or `mps` for a device's name, or for those of a list, which are of one kind.
+
+    For `auto` the best kind that shows itself.
+
+    Raises:
+        UsageError: the devices of the list do not go together.
+    """
+    first = split_devices(name)[0]
+    found = devices()[-1] if first == "auto" else first
     return found.split(":", maxsplit=1)[0]
 
 
@@ -34,8 +42,9 @@ def require_device(name: str) -> None:
         UsageError: the device is not there; what is there is listed.
     """
     present = devices()
-    if name != "auto" and name not in present and not (name == "cuda" and "cuda:0" in present):
-        raise UsageError(f"no device {name!r} here", f"present: auto, {', '.join(present)}")
+    for one in split_devices(name):
+        if one != "auto" and one not in present and not (one == "cuda" and "cuda:0" in present):
+            raise UsageError(f"no device {one!r} here", f"present: auto, {', '.join(present)}")
 
 
 def devices() -> list[str]:

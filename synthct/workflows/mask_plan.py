@@ -104,6 +104,7 @@ class MaskPlan:
         """The keys of `memory` in the JSON of `plan`."""
         return {
             "device": self.job.device,
+            "devices": 1,
             "allowed_bytes": self.job.budget_bytes,
             "streamed": True,
             "resident_bytes": self.job.resident_bytes,

@@ -48,9 +48,10 @@ __all__ = [
 
 
 class MemoryDocument(TypedDict):
-    """`memory` in the JSON of `plan` and `check`; bytes and multiply-adds."""
+    """`memory` in the JSON of `plan` and `check`; bytes (of each device) and multiply-adds."""
 
     device: str
+    devices: int
     allowed_bytes: int | None
     resident_bytes: int
     peak_bytes: int
@@ -90,6 +91,7 @@ class RunPlan:
     def as_dict(self) -> MemoryDocument:
         return {
             "device": self.job.device,
+            "devices": self.job.devices,
             "allowed_bytes": self.job.budget_bytes,
             "resident_bytes": self.resident_bytes,
             "peak_bytes": self.peak_bytes,

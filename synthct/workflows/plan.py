@@ -11,8 +11,9 @@ from synthct.checkpoints import catalogue
 from synthct.checkpoints.catalogue import DEFAULT_MODEL, Entry
 from synthct.errors import UsageError
 from synthct.models.maisi.spec import preset
+from synthct.models.settings import split_devices
 from synthct.workflows import machine
-from synthct.workflows.estimate import EstimateDocument, estimate, rate_of
+from synthct.workflows.estimate import EstimateDocument, estimate, gpus, rate_of
 from synthct.workflows.grid import padded
 from synthct.workflows.guidance import Scales, cost_of
 from synthct.workflows.mask_plan import MaskJob, MaskPlan, plan_mask
@@ -29,7 +30,9 @@ class PlanRequest(BaseModel):
     model: str = DEFAULT_MODEL
     max_memory_bytes: PositiveInt | None = None
     stage: Literal["all", "sample", "decode"] = "all"
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    device: Annotated[str, Field(pattern=r"^(auto|cpu(,cpu)*|mps|cuda(:\d+)?(,cuda(:\d+)?)*)$")] = (
+        "auto"
+    )
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     steps: PositiveInt | None = None
     guidance: Annotated[float, Field(ge=0)] | None = None
@@ -93,6 +96,7 @@ def plan(**words: Any) -> PlanReport:
         asked=request.size,
         steps=steps,
         device=machine.device_kind(request.device),
+        devices=len(split_devices(request.device)),
         precision=None if request.dtype == "auto" else request.dtype,
         branches=cost.branches,
         masks=cost.masks,
@@ -102,7 +106,8 @@ def plan(**words: Any) -> PlanReport:
     )
     found = plan_run(job)
     rate = rate_of(job.device, machine.fast_bfloat16(job.device))
-    return PlanReport(request, entry, fed, steps, found, estimate(found, rate))
+    time = estimate(found, rate, gpus(job.device, job.devices))
+    return PlanReport(request, entry, fed, steps, found, time)
 
 
 def known_models() -> tuple[str, ...]:

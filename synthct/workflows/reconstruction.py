@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from synthct.evaluation.lpips import Lpips
 from synthct.evaluation.similarity import Similarity, similarity
 from synthct.geometry import Geometry, Spacing
 from synthct.labels.body import body_from_ct
-from synthct.models.load import load_autoencoder, pick_device
+from synthct.models.load import load_autoencoder, pick_device, pick_devices
 from synthct.models.maisi.autoencoder import MaisiAutoencoder
 from synthct.outputs.latent import LatentRecord, latent_path, read_latent, write_latent
 from synthct.record import tool_version
@@ -150,7 +150,7 @@ def decode(
     progress = progress or SilentProgress()
     _refuse_existing(output, overwrite)
     latent, record = read_latent(latent_file)
-    machine = _Machine(codec, progress)
+    machine = _Machine(codec, progress, several=True)
     _require_same_weights(latent_file, record, machine.autoencoder, codec)
     geometry = record.geometry
     _require_shape(latent_file, latent, geometry, machine.autoencoder)
@@ -219,14 +219,15 @@ def evaluate_reconstruction(
 
 
 class _Machine:
-    """The autoencoder on its device, loaded once."""
+    """The autoencoder on its device, or the first of several that decode, loaded once."""
 
-    def __init__(self, codec: Codec, progress: Progress) -> None:
+    def __init__(self, codec: Codec, progress: Progress, *, several: bool = False) -> None:
         self.codec, self.progress = codec, progress
         self.modality = catalogue.entry(codec.model).modality
         with progress.stage("loading the model"):
-            device = pick_device(codec.device)
-            self.autoencoder = load_autoencoder(codec.model, codec.weights, device)
+            devices = pick_devices(codec.device) if several else (pick_device(codec.device),)
+            loaded = load_autoencoder(codec.model, codec.weights, devices[0])
+            self.autoencoder = replace(loaded, devices=tuple(map(str, devices)))
 
     def read(self, path: Path, spacing_mm: Spacing | None) -> Volume:
         """The scan in scanner units, finite, on the grid that is encoded."""

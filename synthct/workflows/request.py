@@ -17,6 +17,7 @@ from pydantic import (
 
 from synthct.checkpoints.catalogue import DEFAULT_MODEL, Region
 from synthct.errors import UsageError
+from synthct.models.settings import SEVERAL
 
 Millimetre = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Spacing = tuple[Millimetre, Millimetre, Millimetre]
@@ -71,8 +72,11 @@ class Request(BaseModel):
 
     @model_validator(mode="after")
     def _device(self) -> Request:
-        if not _DEVICE.fullmatch(self.device):
-            raise ValueError(f"{self.device!r} is none of auto, cpu, cuda, cuda:N, mps")
+        if not (_DEVICE.fullmatch(self.device) or SEVERAL.fullmatch(self.device)):
+            raise ValueError(
+                f"{self.device!r} is none of auto, cpu, cuda, cuda:N, mps, and no list of several "
+                "of them (cuda:0,cuda:1)"
+            )
         return self
 
     @model_validator(mode="after")

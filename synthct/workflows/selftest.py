@@ -7,21 +7,27 @@ a float64 run than 2.5 times MONAI's own distance), bfloat16 storage to 0.012.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from monai.apps.generation.maisi.networks.autoencoderkl_maisi import AutoencoderKlMaisi
 from torch import Tensor, nn
 
-from synthct.models.load import pick_device
+from synthct.errors import UsageError
+from synthct.models.load import pick_devices
 from synthct.models.maisi.networks import build_autoencoder
+from synthct.models.maisi.outline import decoder_outline
+from synthct.models.maisi.several import Piece, decoded
 from synthct.models.maisi.spec import AutoencoderSpec, preset
 from synthct.models.maisi.tiled import planner, smallest
 from synthct.models.maisi.translation import decoder_layers, encoder_layers
 from synthct.tiling.budget import Room
-from synthct.tiling.halo import run
+from synthct.tiling.halo import Planner, run
 from synthct.tiling.kernels import full_precision
+from synthct.tiling.schedule import schedule
 from synthct.workflows.progress import Progress, SilentProgress
 
 EXACT, CLOSE = 3e-6, 0.012
@@ -111,32 +117,52 @@ def selftest_decode(
     """Compare tiled with whole for every task.
 
     Args:
-        device: auto, cpu, cuda, cuda:N or mps.
+        device: auto, cpu, cuda, cuda:N or mps; several (`cuda:0,cuda:1`) share every decoding.
         dtype: in which maps are held while tiling; MONAI always runs in float32.
         halo_limit: for tests: fewer halo planes than exactness needs, so that it must fail.
 
     Raises:
-        UsageError: the device is absent.
+        UsageError: a device is absent; a halo is limited on several.
     """
-    place = pick_device(device)
-    twins = {name: _network(spec) for name, spec in _SPECS.items()}
+    devices = pick_devices(device)
+    name = ",".join(map(str, devices))
+    twins = {name: _network(spec).to(devices[0]) for name, spec in _SPECS.items()}
+    stage = (progress or SilentProgress()).stage
     cases: list[Case] = []
-    with full_precision(), (progress or SilentProgress()).stage("comparing", len(TASKS)) as tick:
-        for task in TASKS:
-            cases.append(_case(task, twins[task.network].to(place), place, dtype, halo_limit))
+    made: Iterable[Tensor]
+    if len(devices) > 1:
+        if halo_limit is not None:
+            raise UsageError("--halo is for one device")
+        tasks = [task for task in TASKS if task.part == "decoder"]
+        with stage("decoding on several devices", 1) as tick:
+            made = _by_several(tasks, twins, devices, getattr(torch, dtype))
             tick()
-    return SelfTest(str(place), dtype, tuple(cases))
+    else:
+        tasks = list(TASKS)
+        kind = getattr(torch, dtype)
+        made = (
+            _tiled(twins[task.network], task, _source(task, devices[0]), kind, halo_limit)
+            for task in tasks
+        )
+    with full_precision(), stage("comparing", len(tasks)) as tick:
+        for task, got in zip(tasks, made, strict=True):
+            cases.append(_case(task, twins[task.network], got, devices[0], dtype))
+            tick()
+    return SelfTest(name, dtype, tuple(cases))
+
+
+def _source(task: Task, place: torch.device) -> Tensor:
+    channels = _SPECS[task.network].latent_channels if task.part == "decoder" else 1
+    generator = torch.Generator().manual_seed(sum(task.shape))
+    return torch.randn(1, channels, *task.shape, generator=generator).to(place)
 
 
 @torch.no_grad()
 def _case(
-    task: Task, network: AutoencoderKlMaisi, place: torch.device, dtype: str, halo: int | None
+    task: Task, network: AutoencoderKlMaisi, got: Tensor, place: torch.device, dtype: str
 ) -> Case:
-    channels = _SPECS[task.network].latent_channels if task.part == "decoder" else 1
-    generator = torch.Generator().manual_seed(sum(task.shape))
-    source = torch.randn(1, channels, *task.shape, generator=generator).to(place)
+    source = _source(task, place)
     expected = _at_once(network, task.part, source)
-    got = _tiled(network, task, source, getattr(torch, dtype), halo)
     allowed = CLOSE
     if dtype == "float32":
         true = _true(network, task, source)
@@ -153,6 +179,32 @@ def _case(
     )
 
 
+def _by_several(
+    tasks: list[Task],
+    twins: Mapping[str, AutoencoderKlMaisi],
+    devices: Sequence[torch.device],
+    dtype: torch.dtype,
+) -> list[Tensor]:
+    """The decoded latents of all tasks, from one process for each device."""
+    pieces = []
+    for task in tasks:
+        turned = list(task.shape)
+        turned[0], turned[task.axis] = turned[task.axis], turned[0]
+        spec = _SPECS[task.network]
+        size = turned[0], turned[1], turned[2]
+        todo = schedule(decoder_outline(spec), spec.latent_channels, size)
+        plan = _planner(task, devices[0].type, len(devices))(todo, dtype.itemsize)
+        source = _source(task, torch.device("cpu"))
+        pieces.append(Piece(spec, twins[task.network], source, replace(plan, axis=task.axis)))
+    with decoded([str(one) for one in devices], pieces) as images:
+        return [torch.from_numpy(np.array(image))[None, None] for image in images]
+
+
+def _planner(task: Task, kind: str, devices: int = 1) -> Planner:
+    room = Room(device=kind, devices=devices, streamed=devices > 1)
+    return smallest(room) if task.slabs is None else planner(slabs=task.slabs, room=room)
+
+
 def _at_once(network: AutoencoderKlMaisi, part: str, source: Tensor) -> Tensor:
     if part == "decoder":
         image: Tensor = network.decode(source)
@@ -165,8 +217,7 @@ def _tiled(
     network: AutoencoderKlMaisi, task: Task, source: Tensor, dtype: torch.dtype, halo: int | None
 ) -> Tensor:
     layers = decoder_layers(network) if task.part == "decoder" else encoder_layers(network)
-    room = Room(device=source.device.type)
-    chosen = smallest(room) if task.slabs is None else planner(slabs=task.slabs, room=room)
+    chosen = _planner(task, source.device.type)
     result = run(layers, source, axis=task.axis, planner=chosen, dtype=dtype, halo_limit=halo)
     assert result is not None  # no sink was given
     return result

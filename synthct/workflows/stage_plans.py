@@ -17,7 +17,7 @@ from synthct.models.maisi.footprint import SamplingMemory, decoder_macs, samplin
 from synthct.models.settings import Precision
 from synthct.tiling.budget import Plan
 from synthct.workflows import machine
-from synthct.workflows.job import IMAGE_BYTES, Job, resident_bytes
+from synthct.workflows.job import IMAGE_BYTES, Job, beside_decoding_bytes, resident_bytes
 
 _FINISH_INNER = 12  # float32: decoded box, the same in HU, the whole grid
 _FINISH_ASKED = 10  # float32 and int16 on the grid asked for, the work of resampling and QC
@@ -70,7 +70,8 @@ def minima(job: Job) -> dict[str, int]:
     if job.stage is None:
         found["finishing"] = _finishing(job, streamed)
     resident = resident_bytes(job, streamed)
-    return {name: resident + amount for name, amount in found.items()}
+    beside = {"decoding": beside_decoding_bytes(job, streamed)}
+    return {name: beside.get(name, resident) + amount for name, amount in found.items()}
 
 
 def sampling_options(job: Job) -> tuple[Precision, ...]:
@@ -145,6 +146,7 @@ def decode_words(job: Job, precision: Precision, streamed: bool) -> dict[str, An
         "host_bytes": 0 if job.device == "cpu" else machine.host_room(),
         "spill_bytes": machine.spill_room(job.spill_folder),
         "streamed": streamed,
+        "devices": job.devices,
     }
 
 
@@ -173,10 +175,10 @@ def _decoding(job: Job, precision: Precision, streamed: bool) -> Plan:
 
 
 def decoding_bytes(job: Job, streamed: bool) -> int | None:
-    """What the decoder may allocate."""
+    """What the decoder may allocate, on each device."""
     if job.budget_bytes is None:
         return None
-    return job.budget_bytes - resident_bytes(job, streamed)
+    return job.budget_bytes - beside_decoding_bytes(job, streamed)
 
 
 def decoding_stage(job: Job, plan: Plan, streamed: bool) -> StagePlan:
@@ -184,7 +186,7 @@ def decoding_stage(job: Job, plan: Plan, streamed: bool) -> StagePlan:
     return StagePlan(
         "decoding",
         precision_of(plan),
-        resident_bytes(job, streamed) + plan.peak_bytes,
+        beside_decoding_bytes(job, streamed) + plan.peak_bytes,
         minima(job)["decoding"],
         int(plan.work * unsplit),
         f"decoding in {plan.summary}",

@@ -22,7 +22,7 @@ from synthct.labels.groups import TUMOURS
 from synthct.labels.organ_sizes import ABSENT, SIZED, Sizes, anatomy_ids, condition, wished_sizes
 from synthct.labels.refine import refine
 from synthct.labels.scheme import maisi_name
-from synthct.models.load import load_mask_generator, pick_device
+from synthct.models.load import load_mask_generator, pick_devices
 from synthct.models.maisi.mask_generator import MaskGenerator
 from synthct.models.settings import Sampling
 from synthct.outputs.case import require_writable
@@ -129,7 +129,7 @@ def _require_words(wish: Wish, output: Path, words: Mapping[str, Any]) -> None:
     tell(request, entry, ())
     require_sampler(request, entry)
     scales(request, entry)
-    pick_device(request.device)
+    pick_devices(request.device)
     store.locate(entry, request.weights)
     require_writable(output)
 
@@ -186,7 +186,7 @@ def _made(
         raise UsageError("a generated mask is in MAISI's labels: --labels has no meaning here")
     entry = catalogue.entry(MASK_MODEL)
     sizes = condition(wanted, wished_sizes(wish.organ_sizes), size_table(entry, wish.mask_weights))
-    device = pick_device(str(words.get("device", "auto")))
+    device = pick_devices(str(words.get("device", "auto")))[0]
     plan = _planned(entry, wish.mask_steps, device.type, words, output)
     progress.say(f"mask generator: {plan.choice}")
     masks = {one: output / f"wish-{one}.nii.gz" for one in seeds}

@@ -78,7 +78,7 @@ def test_the_document_has_what_the_help_says(capsys: pytest.CaptureFixture[str])
     assert set(found["time"]) == {"seconds", "macs_per_second", "rate", "stages"}
     memory = found["memory"]
     assert set(memory) == {
-        *("device", "allowed_bytes", "resident_bytes", "peak_bytes", "minimum_bytes"),
+        *("device", "devices", "allowed_bytes", "resident_bytes", "peak_bytes", "minimum_bytes"),
         *("work_macs", "streamed", "choice", "stages"),
     }
     keys = {"name", "precision", "peak_bytes", "minimum_bytes", "work_macs", "choice", "schedule"}

@@ -30,6 +30,7 @@ from synthct.models.maisi.guidance import (
 from synthct.models.maisi.hu_file import Box, HuFile
 from synthct.models.maisi.plans import decode_plan
 from synthct.models.maisi.sampling import compile_blocks, draw_noise, sample
+from synthct.models.maisi.several import Piece, decode_on
 from synthct.models.maisi.spec import MaisiSpec
 from synthct.models.protocols import Stage
 from synthct.models.settings import BODY_MARGIN, Execution, Part, Sampling
@@ -128,14 +129,24 @@ class MaisiGenerator:
             host_bytes=how.host_bytes,
             spill_bytes=how.spill_bytes,
             streamed=sink is not None,
+            devices=max(1, len(how.devices)),
         )
+
+        def progress(done: int, total: int) -> None:
+            stage("decoding slab", done, total)
+
+        if len(how.devices) > 1:
+            piece = Piece(self.spec.autoencoder, self.autoencoder, latent, plan)
+            return decode_on(
+                how.devices, piece, spill_dir=how.spill_folder, sink=sink, progress=progress
+            )
         return decode(
             self.autoencoder,
             latent,
             plan=plan,
             spill_dir=how.spill_folder,
             sink=sink,
-            progress=lambda done, total: stage("decoding slab", done, total),
+            progress=progress,
         )
 
     @torch.inference_mode()

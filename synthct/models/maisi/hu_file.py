@@ -64,7 +64,7 @@ class HuFile:
         where = self._folder or Path(tempfile.gettempdir())
         try:
             with tempfile.TemporaryFile(prefix="synthct-hu-", dir=self._folder) as file:
-                _reserve(file, 2 * int(np.prod(self._shape)))
+                reserve(file, 2 * int(np.prod(self._shape)))
                 self.array: npt.NDArray[np.int16] = np.memmap(
                     file, dtype=np.int16, mode="r+", shape=self._shape
                 )
@@ -99,7 +99,7 @@ class HuFile:
         self.array[tuple(place)] = np.clip(rounded, limits.min, limits.max).astype(np.int16)
 
 
-def _reserve(file: IO[bytes], size: int) -> None:
+def reserve(file: IO[bytes], size: int) -> None:
     """Take the disk now: a full one found while writing to the map would end the process."""
     if hasattr(os, "posix_fallocate"):
         try:

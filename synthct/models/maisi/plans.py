@@ -28,23 +28,26 @@ def decode_plan(
     spill_bytes: int | None = None,
     streamed: bool = False,
     axis: int | None = None,
+    devices: int = 1,
 ) -> Plan:
     """How a latent of `latent` voxels is decoded within `budget_bytes`.
 
     Args:
-        budget_bytes: of the device, beside weights and latent. None: nothing is made twice.
+        budget_bytes: of each device, beside weights and latent. None: nothing is made twice.
         dtype: of maps and kernels.
         device: its kind: cpu, cuda or mps.
         host_bytes: host memory for spilled maps, where the device has a memory of its own.
         spill_bytes: room on disk for spilled maps; None: no file.
         streamed: the image goes to a sink and does not stay in memory.
         axis: spatial axis to cut; the longest by default.
+        devices: that share the planes (see `several`); then the image goes into a file.
 
     Raises:
         MemoryBudgetError: the budget is too small; `minimum` says what works.
     """
     copied = copies_weights(dtype, axis, latent)
-    room = Room(budget_bytes, device, host_bytes or 0, spill_bytes or 0, streamed, copied)
+    streamed = streamed or devices > 1
+    room = Room(budget_bytes, device, host_bytes or 0, spill_bytes or 0, streamed, copied, devices)
     axis = longest_axis(latent) if axis is None else axis
     todo = _decoder_schedule(spec, latent, axis)
     return replace(budget.choose(todo, _ITEMSIZE[dtype], room), axis=axis)
@@ -60,10 +63,12 @@ def decode_minimum(
     spill_bytes: int | None = None,
     streamed: bool = False,
     axis: int | None = None,
+    devices: int = 1,
 ) -> int:
     """Bytes of the smallest budget that `decode_plan` accepts, with the same words."""
     copied = copies_weights(dtype, axis, latent)
-    room = Room(None, device, host_bytes or 0, spill_bytes or 0, streamed, copied)
+    streamed = streamed or devices > 1
+    room = Room(None, device, host_bytes or 0, spill_bytes or 0, streamed, copied, devices)
     todo = _decoder_schedule(spec, latent, axis)
     return budget.minimum(todo, _ITEMSIZE[dtype], room)
 
