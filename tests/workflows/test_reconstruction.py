@@ -94,6 +94,34 @@ def test_the_measure_is_that_of_the_two_files(scan: Path, codec: Codec, tmp_path
         evaluate_reconstruction([scan], codec, output=tmp_path / "out")
 
 
+class _MeanSquare(torch.nn.Module):
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return (x - y).square().mean(dim=(1, 2, 3))
+
+
+def test_a_perceptual_distance_is_asked_with_the_slices_of_both(
+    scan: Path, codec: Codec, tmp_path: Path
+) -> None:
+    """With the mean square as the network, in the range of -1 to 1, padding included."""
+    torch.jit.script(_MeanSquare()).save(str(tmp_path / "square.ts"))
+    result = evaluate_reconstruction(
+        [scan], codec, output=tmp_path / "out", lpips=tmp_path / "square.ts"
+    )
+    case = result["cases"][0]
+    ends = (to_ras(_read(path)).array for path in (scan, Path(case["output"])))
+    true, back = (np.clip(array, -1000, 1000) / 1000 for array in ends)
+    totals, count = 0.0, 0
+    for axis in range(3):
+        for at in range(2, true.shape[axis], 4):
+            apart = np.take(true, at, axis) - np.take(back, at, axis)
+            totals += float(np.square(apart).sum()) / 64**2
+            count += 1
+    assert case["whole"]["lpips"] == pytest.approx(totals / count, rel=0.02)
+    assert case["body"]["lpips"] > case["whole"]["lpips"] * 0.5
+    assert result["mean"]["lpips"] == case["body"]["lpips"]
+    assert result["lpips"]["network"] == "square.ts" and len(result["lpips"]["sha256"]) == 64
+
+
 def test_a_coarser_spacing_is_asked_for(scan: Path, codec: Codec) -> None:
     case = evaluate_reconstruction([scan], codec, spacing_mm=(8.0, 8.0, 10.0))["cases"][0]
     assert case["spacing_mm"] == pytest.approx([8.0, 8.0, 10.0])
