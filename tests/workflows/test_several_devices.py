@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -12,31 +13,74 @@ import pytest
 from synthct.cli.main import main
 from synthct.errors import UsageError
 from synthct.models import settings
+from synthct.models.maisi import several
+from synthct.models.maisi.generator import MaisiGenerator
 from synthct.models.settings import split_devices
-from synthct.workflows.generate import generate
+from synthct.workflows.generate import GenerateReport, generate
 from synthct.workflows.phantom import write_phantom
 from synthct.workflows.plan import plan
+from tests.models.maisi.short_worker import TIMES
 
 _SHORT = {"retries": 0, "steps": 1}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [(150, 150, 96)], ids=str)
 def test_generate_on_two_gives_the_voxels_of_one(
-    tmp_path: Path, size: tuple[int, int, int]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Also where memory runs out in one of the two processes."""
+    decoded: list[np.ndarray] = []
+    own = MaisiGenerator._decoded
+
+    def seen(*words: Any) -> Any:
+        image = own(*words)
+        assert image is not None  # it is not streamed
+        decoded.append(image.double().numpy())
+        return image
+
+    monkeypatch.setattr(MaisiGenerator, "_decoded", seen)
     mask = tmp_path / "mask.nii.gz"
     write_phantom(mask, region="abdomen", spacing_mm=(5.0, 5.0, 5.0), seed=3)
     one = generate(mask, output=tmp_path / "one", device="cpu", **_SHORT)
     two = generate(mask, output=tmp_path / "two", device="cpu,cpu", **_SHORT)
-    (a,), (b,) = (report.cases for report in (one, two))
-    assert a.volume is not None and b.volume is not None and b.sidecar is not None
-    difference = np.abs(a.volume.array - b.volume.array)
-    assert difference.max() <= 1  # HU: rounding that falls to the other side
-    assert (difference > 0).mean() < 1e-3
-    assert b.sidecar.sampling.device == "cpu,cpu"
-    assert {path.suffix for path in (tmp_path / "two").iterdir()} <= {".gz", ".json", ".png"}
-    assert nib.load(next((tmp_path / "two").glob("*_ct.nii.gz"))).shape == b.volume.array.shape
+    monkeypatch.setattr(several, "WORKER", "tests.models.maisi.short_worker")
+    monkeypatch.setenv(TIMES, "1")
+    short = generate(mask, output=tmp_path / "short", device="cpu,cpu", **_SHORT)
+    assert len(decoded) == 3
+    for name, report, image in (("two", two, decoded[1]), ("short", short, decoded[2])):
+        assert _relative(image, decoded[0]) <= 3e-6
+        assert np.abs(_written(report) - _written(one)).max() <= 1  # HU, rounded
+        sidecar = report.cases[0].sidecar
+        assert sidecar is not None
+        assert sidecar.sampling.device == "cpu,cpu"
+        left = {path.suffix for path in (tmp_path / name).iterdir()}
+        assert left <= {".gz", ".json", ".png"}
+
+
+def _written(report: GenerateReport) -> np.ndarray:
+    volume = report.cases[0].volume
+    assert volume is not None
+    return volume.array.astype(np.float64)
+
+
+def _relative(got: np.ndarray, expected: np.ndarray) -> float:
+    assert got.shape == expected.shape
+    return float(np.linalg.norm(got - expected) / np.linalg.norm(expected))
+
+
+@pytest.mark.slow
+def test_decode_on_two_gives_the_file_of_one(tmp_path: Path) -> None:
+    """Sides that do not divide; whole HU, of which hardly any may round to the other side."""
+    noise = np.random.default_rng(0).normal(0, 300, (27, 18, 22)).astype(np.float32)
+    nib.save(nib.Nifti1Image(noise, np.diag([2.0, 2.0, 2.0, 1.0])), tmp_path / "scan.nii.gz")
+    assert main(["encode", f"{tmp_path}/scan.nii.gz", "-o", f"{tmp_path}/l.npz", "-q"]) == 0
+    for name in ("cpu", "cpu,cpu"):
+        words = ["decode", f"{tmp_path}/l.npz", "-o", f"{tmp_path}/{name}.nii.gz", "-q"]
+        assert main([*words, "--device", name]) == 0
+    one, two = (nib.load(tmp_path / f"{n}.nii.gz").get_fdata() for n in ("cpu", "cpu,cpu"))
+    assert one.shape == noise.shape
+    assert np.abs(one - two).max() <= 1
+    assert (one != two).mean() < 1e-3
 
 
 def test_the_plan_counts_the_share_of_each() -> None:
