@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from synthct.cli import evaluate_utility, reconstruction
 from synthct.cli.console import DONE, JsonOption, QuietOption, VerboseOption, edge, emit, say
+from synthct.cli.roles import RealLabelsOption, SynthLabelsOption, by_role
 from synthct.cli.words import (
     DeviceOption,
     LabelsOption,
@@ -194,6 +195,8 @@ def folders(
     seed: SeedOption = 0,
     modality: ModalityOption = ModalityChoice.auto,
     labels: LabelsOption = "auto",
+    real_labels: RealLabelsOption = None,
+    synth_labels: SynthLabelsOption = None,
     unknown: UnknownOption = UnknownIds.error,
     device: DeviceOption = "auto",
     list_metrics: ListOption = False,
@@ -241,7 +244,7 @@ def folders(
             training=training,
             settings=settings,
             modality=modality.value,
-            labels=labels,
+            labels=by_role(labels, real_labels, synth_labels),
             unknown=unknown.value,
             overwrite=overwrite,
             progress=progress,

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from synthct.cli.console import JsonOption, QuietOption, VerboseOption, edge, emit, say
+from synthct.cli.roles import RealLabelsOption, SynthLabelsOption, by_role
 from synthct.cli.words import DeviceOption, LabelsOption, OverwriteOption
 
 _RATIOS = [0.5, 1.0, 1.5]
@@ -60,6 +61,8 @@ def utility(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", metavar="N", min=0)] = 0,
     labels: LabelsOption = "auto",
+    real_labels: RealLabelsOption = None,
+    synth_labels: SynthLabelsOption = None,
     device: DeviceOption = "auto",
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
@@ -93,7 +96,7 @@ def utility(
             network=NetworkSettings(steps=steps, patch=patch, device=str(pick_device(device))),
             trainer=trainer,
             subjects=subjects,
-            labels=labels,
+            labels=by_role(labels, real_labels, synth_labels),
             output=output,
             overwrite=overwrite,
             progress=progress,

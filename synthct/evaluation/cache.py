@@ -33,6 +33,8 @@ class FeatureCache:
         if self.folder is None:
             return None
         known = {"image": case.sha256, "labels": case.labels_sha256, **settings}
+        if reading := case.label_reading:
+            known["label_reading"] = reading
         return self.folder / kind / f"{fingerprint(known)[:32]}.npz"
 
     def has(self, case: Case, kind: str, settings: Mapping[str, Any]) -> bool:
@@ -49,7 +51,7 @@ class FeatureCache:
         """What `make` returns, from the file where there is one.
 
         Args:
-            case: its image and labels enter the name by their hashes.
+            case: its image, its labels and the scheme they are read by enter the name.
             kind: folder name.
             settings: everything else that the arrays depend on; JSON-able.
             make: computes them.

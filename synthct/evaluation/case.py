@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from synthct.errors import InputError, MaskError
-from synthct.labels.detect import detect
+from synthct.labels.detect import AUTO, detect
 from synthct.labels.groups import BODY
 from synthct.labels.remap import Unknown, remap
 from synthct.record import sha256_of
@@ -20,6 +21,13 @@ from synthct.volume.resample import to_ras
 from synthct.volume.volume import LabelVolume, Volume
 
 Role = Literal["real", "synthetic", "training"]
+Schemes = str | Mapping[Role, str]
+"""Scheme of the masks' ids: one for all, or by role (`auto` where a role is not named)."""
+
+
+def scheme_for(role: Role, schemes: Schemes) -> str:
+    """The scheme of a role's masks."""
+    return schemes if isinstance(schemes, str) else schemes.get(role, AUTO)
 
 
 @dataclass(frozen=True)
@@ -59,13 +67,17 @@ class Case:
 
         Raises:
             InputError: the case has no mask, or it lies on another grid than the image.
-            MaskError: as `read_labels`, `detect` and `remap`.
+            MaskError: as `read_labels`, `detect` and `remap`; it names the file.
         """
         if self.labels is None:
             raise InputError(f"{self.name}: no labels beside {self.image}")
         mask = read_labels(self.labels)
-        found = detect(mask.labels.ids(), mask.labels.names, self.scheme)
-        array, report = remap(mask.labels.array, found.scheme, unknown=self.unknown)
+        try:
+            found = detect(mask.labels.ids(), mask.labels.names, self.scheme)
+            array, report = remap(mask.labels.array, found.scheme, unknown=self.unknown)
+        except MaskError as error:
+            hint = f"{error.hint} (one folder alone: --real-labels, --synth-labels)"
+            raise MaskError(f"{self.labels}: {error.message}", hint) from error
         if not report.has_envelope:
             array[array == BODY] = 0
         labels = to_ras(LabelVolume(array, mask.labels.geometry, scheme="maisi"))
@@ -86,9 +98,20 @@ class Case:
         """Of the mask's file or folder; empty without one."""
         return "" if self.labels is None else sha256_of(self.labels)
 
+    @property
+    def label_reading(self) -> dict[str, str]:
+        """How the mask's ids are read, where that was chosen; a scheme from a file by its hash."""
+        chosen = {} if self.scheme == AUTO else {"scheme": self.scheme}
+        if chosen and (file := Path(self.scheme)).is_file():
+            chosen = {"scheme": file.name, "scheme_sha256": sha256_of(file)}
+        if self.unknown != "error":
+            chosen["unknown"] = self.unknown
+        return chosen if self.labels is not None else {}
+
     def as_dict(self) -> dict[str, object]:
         known: dict[str, object] = {"name": self.name, "file": self.image.name}
         known |= {"sha256": self.sha256, "modality": self.modality}
         if self.labels is not None:
             known |= {"labels": self.labels.name, "labels_sha256": self.labels_sha256}
+            known |= {"scheme": AUTO, **self.label_reading}
         return known

@@ -17,7 +17,7 @@ from typing import Any
 from synthct.atomic import refuse_existing, replacing, write_text
 from synthct.errors import InputError, UsageError
 from synthct.evaluation.cache import FeatureCache
-from synthct.evaluation.case import Case, Role
+from synthct.evaluation.case import Case, Role, Schemes, scheme_for
 from synthct.evaluation.html import to_html
 from synthct.evaluation.metric import Metric, Prepares, Settings, Study
 from synthct.evaluation.registry import chosen
@@ -43,7 +43,7 @@ def evaluate(
     training: PathLike | None = None,
     settings: Settings | None = None,
     modality: str = "auto",
-    labels: str = "auto",
+    labels: Schemes = "auto",
     unknown: Unknown = "error",
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -61,7 +61,8 @@ def evaluate(
         training: folder of what the model was trained on.
         settings: network, slices, device, seed; None: the defaults.
         modality: CT, MR, or auto: by the ends of the files' names.
-        labels, unknown: scheme of the masks' ids, and what becomes of ids it does not know.
+        labels, unknown: scheme of the masks' ids (one, or by role), and what becomes of ids that it
+            does not know.
         overwrite: replace an older report.
         progress: told how far it is.
 
@@ -110,13 +111,13 @@ def _study(
     cache: FeatureCache,
     *,
     modality: str,
-    labels: str,
+    labels: Schemes,
     unknown: Unknown,
 ) -> Study:
     roles: tuple[Role, ...] = ("real", "synthetic", "training")
     found: dict[Role, tuple[Case, ...]] = {}
     for role, folder in zip(roles, folders, strict=True):
-        shared = Case("", Path(), role=role, scheme=labels, unknown=unknown)
+        shared = Case("", Path(), role=role, scheme=scheme_for(role, labels), unknown=unknown)
         found[role] = () if folder is None else find_cases(Path(folder), shared, modality)
     kinds = {case.modality for case in (*found["real"], *found["synthetic"])}
     if len(kinds) > 1:

@@ -24,7 +24,7 @@ import numpy as np
 from synthct.atomic import refuse_existing, replacing, write_text
 from synthct.errors import InputError, UsageError
 from synthct.evaluation.agreement import dice
-from synthct.evaluation.case import Case, Role
+from synthct.evaluation.case import Case, Role, Schemes, scheme_for
 from synthct.evaluation.utility import (
     Arm,
     Comparison,
@@ -96,7 +96,7 @@ def evaluate_utility(
     network: NetworkSettings | None = None,
     trainer: str | Trainer | None = None,
     subjects: PathLike | None = None,
-    labels: str = "auto",
+    labels: Schemes = "auto",
     output: PathLike | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -114,7 +114,7 @@ def evaluate_utility(
         trainer: a command template (see `CommandTrainer`) or a callable; None: the small network.
         subjects: TSV of case and subject, synthetic cases too where they come from a real one's
             mask; without it every real case is its own subject.
-        labels: scheme of the masks.
+        labels: scheme of the masks' ids: one, or by role.
         output: folder for utility.json, utility.csv and utility.png.
         overwrite: replace them.
         progress: told how far it is.
@@ -131,7 +131,14 @@ def evaluate_utility(
     progress = progress or SilentProgress()
     folders: dict[Role, PathLike] = {"real": real, "synthetic": synthetic}
     samples = {
-        str(role): _samples(Path(folder), role, labels, tuple(names.values()), spacing_mm, progress)
+        str(role): _samples(
+            Path(folder),
+            role,
+            scheme_for(role, labels),
+            tuple(names.values()),
+            spacing_mm,
+            progress,
+        )
         for role, folder in folders.items()
     }
     arms = arms_of(ratios)

@@ -48,6 +48,16 @@ def test_other_words_stay_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", "reconstruction", "missing.nii.gz"]) == 3
 
 
+def test_schemes_of_the_two_folders(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--metrics", "kid", "--labels", "maisi", "--real-labels", "auto", "--json", *WORDS]
+    assert main(["evaluate", str(folder), str(folder), *words]) == 0
+    cases = json.loads(capsys.readouterr().out)["cases"]
+    assert [cases[role][0]["scheme"] for role in ("real", "synthetic")] == ["auto", "maisi"]
+    words = ["--metrics", "agreement", "--synth-labels", "totalsegmentator", "--json", *WORDS]
+    assert main(["evaluate", str(folder), str(folder), *words]) == 3
+    assert "p0_dseg.nii.gz" in json.loads(capsys.readouterr().out)["error"]["message"]
+
+
 @pytest.mark.parametrize(
     ("words", "code"),
     [

@@ -16,8 +16,11 @@ import pytest
 from synthct.errors import InputError, UsageError
 from synthct.evaluation import features
 from synthct.evaluation.metric import Settings
+from synthct.volume.nifti import write_labels
+from synthct.volume.reading import read_image
+from synthct.volume.volume import LabelVolume
 from synthct.workflows.evaluate import evaluate
-from tests.evaluation.studies import person, write_case, write_people
+from tests.evaluation.studies import LIVER, person, write_case, write_people
 
 SMALL = Settings(spacing_mm=6.0, side=40, share=0.2, resamples=20)
 WORDS = ["--slice-spacing", "6", "--slice-side", "40", "--slice-share", "0.2", "--resamples", "20"]
@@ -140,6 +143,38 @@ def test_outputs_words_and_modalities_that_do_not_go(
     (tmp_path / "mr" / "a_ct.nii.gz").rename(tmp_path / "mr" / "a_T1w.nii.gz")
     with pytest.raises(InputError, match="of one modality"):
         evaluate(folders[0], tmp_path / "mr", settings=SMALL)
+
+
+def test_masks_of_two_schemes(tmp_path: Path) -> None:
+    """Real masks with raw TotalSegmentator ids (5: liver) beside synthetic ones with MAISI's names.
+
+    A second run into the same folder reads the real ones by another scheme: nothing that was kept
+    of the first may stand in for it.
+    """
+    real, synthetic, output = (tmp_path / name for name in ("real", "synthetic", "report"))
+    write_people(synthetic, range(1))
+    hu, labels = person(1)
+    image, mask = write_case(real, "r", hu, labels)
+    assert mask is not None
+    raw = np.where(labels == LIVER, 5, 0).astype(np.uint8)
+    write_labels(
+        mask, LabelVolume(raw, read_image(image).geometry, scheme="raw"), {}, overwrite=True
+    )
+
+    def organs(scheme: str) -> set[str]:
+        found = evaluate(
+            real, synthetic, metrics=["agreement"], output=output, settings=SMALL,
+            labels={"real": scheme}, overwrite=True,
+        )  # fmt: skip
+        assert found is not None
+        return {row.group for row in found.measured[0].result.rows if row.role == "real"} - {""}
+
+    assert organs("totalsegmentator") == {"liver"}
+    assert organs("maisi") == {"right kidney"}
+    written = json.loads((output / "report.json").read_text())["cases"]
+    assert written["real"][0]["scheme"] == "maisi" and written["synthetic"][0]["scheme"] == "auto"
+    with pytest.raises(InputError, match="r_dseg"):
+        evaluate(real, synthetic, metrics=["agreement"], settings=SMALL)
 
 
 def test_two_processes_find_the_numbers_of_one(folders: tuple[Path, Path], tmp_path: Path) -> None:
