@@ -17,7 +17,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -35,9 +34,9 @@ from synthct.models.maisi.hu_file import reserve
 from synthct.models.maisi.spec import AutoencoderSpec
 from synthct.tensors import Image, Latent
 from synthct.tiling import heap
-from synthct.tiling.budget import Plan
+from synthct.tiling.budget import Plan, Room
 from synthct.tiling.halo import Progress
-from synthct.tiling.schedule import Network
+from synthct.tiling.schedule import Network, arrange
 
 WORKER = "synthct.models.maisi.worker"
 _LOOKS_PER_SECOND = 10
@@ -188,9 +187,6 @@ def plan_words(plan: Plan) -> dict[str, Any]:
 
 def plan_of(words: dict[str, Any], network: Network) -> Plan:
     """The inverse of `plan_words`."""
-    from synthct.tiling.budget import Room
-    from synthct.tiling.schedule import arrange
-
     return Plan(
         arrange(network, words["kept"]),
         tuple(tuple((first, stop) for first, stop in step) for step in words["cuts"]),
@@ -284,9 +280,7 @@ class _Crew:
 def _retold(words: dict[str, Any]) -> SynthctError:
     """The error that a worker has written down."""
     kind = getattr(errors, words["kind"], SynthctError)
-    make = partial(kind, words["message"], words["hint"])
     if issubclass(kind, MemoryBudgetError):
         return MemoryBudgetError(words["message"], words["hint"], minimum=words.get("minimum"))
-    error = make()
-    assert isinstance(error, SynthctError)
+    error: SynthctError = kind(words["message"], words["hint"])
     return error
