@@ -321,7 +321,7 @@ def _how_to_get(entry: Entry, weights: Path | None) -> str:
     if weights is not None:
         return "check --weights, or leave it out"
     if entry.embedded:
-        return "install synthct again, or pass --weights DIR"
+        return "pass --weights DIR (docs/training.md: how to train it), or install synthct again"
     if entry.source == IMPORTED:
         return f"`synthct weights import DIR --as {entry.name} --overwrite`, or pass --weights DIR"
     return (

@@ -323,15 +323,19 @@ def _thickest(
 
 
 def _weights(schedule: Schedule, itemsize: int, room: Room) -> int:
-    """Elements of the kernels that a run holds in its own precision, orientation or factors."""
-    total = 0
+    """Elements of the kernels that a run holds in its own precision or orientation.
+
+    A convolution by pairs of planes works on views of the weights, and makes the plane kernels of
+    one layer at a time.
+    """
+    total = largest = 0
     for work in schedule.network.passes:
         for layer in (*work.layers, *work.shortcut):
             weight = getattr(layer, "weight", None)
             if weight is None:
                 continue
             if room.device == "cpu" and goes_by_pairs(layer, itemsize):
-                total += weight.numel() * (PAIR_TAPS + 1) // PAIR_TAPS
+                largest = max(largest, weight.numel() * (PAIR_TAPS + 1) // PAIR_TAPS)
             elif room.copies_weights:
                 total += weight.numel()
-    return total
+    return total + largest

@@ -63,7 +63,7 @@ def _conv(layer: Conv, slab: Slab, have: Cut, want: Cut) -> Slab:
     first, last = layer.reach(*want)
     before = (have[0] - first, layer.before[1], layer.before[2])
     after = (last - have[1], layer.after[1], layer.after[2])
-    if layer.factors is not None:
+    if layer.by_pairs:
         return winograd.convolve(layer, slab, before[0], want[1] - want[0])
     if layer.stride[0] == 1 and before[0] != after[0]:
         # Pad both ends alike and drop the surplus planes: cheaper than a padded copy of the slab.

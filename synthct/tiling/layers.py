@@ -51,7 +51,7 @@ class Conv:
     after: Triple = (0, 0, 0)
     dilation: Triple = (1, 1, 1)
     groups: int = 1
-    factors: tuple[Tensor, ...] | None = None  # plane kernels that serve in place of the weight
+    by_pairs: bool = False  # of planes: see `winograd`
 
     @property
     def channels(self) -> int:

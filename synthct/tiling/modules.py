@@ -113,9 +113,8 @@ def prepare(layer: Layer, axis: int, dtype: torch.dtype) -> Layer:
             _turn(layer.dilation, axis),
             layer.groups,
         )
-        factors = winograd.factors(turned)
-        if factors is not None:
-            return replace(turned, factors=factors)
+        if winograd.serves(turned):
+            return replace(turned, by_pairs=True)
         return replace(turned, weight=turned.weight.contiguous())
     if isinstance(layer, TransposedConv):
         return TransposedConv(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from synthct.cli.main import main
+from synthct.labels.scheme import maisi_name
 from synthct.volume.nifti import write_labels, write_volume
 from tests.quality.boxes import patient
 
@@ -17,7 +18,8 @@ from tests.quality.boxes import patient
 def put(folder: Path, name: str, **hu: float) -> None:
     volume, labels = patient(**hu)
     write_volume(folder / f"{name}_ct.nii.gz", volume)
-    write_labels(folder / f"{name}_dseg.nii.gz", labels, {})
+    names = {label: maisi_name(label) for label in labels.ids()}
+    write_labels(folder / f"{name}_dseg.nii.gz", labels, names)
 
 
 def test_a_good_case(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -54,17 +54,17 @@ def test_an_interrupted_run_goes_on_without_measuring_again(tmp_path: Path) -> N
 def test_a_block_is_part_of_the_whole_when_the_statistics_are() -> None:
     """A middle block, away from its borders by more than the layers reach."""
     torch.manual_seed(0)
-    layers, x = NETWORKS["decoder"](), random(1, 4, 24, 8, 8)
+    layers, x = NETWORKS["decoder"](), random(1, 4, 32, 6, 6)
     known: dict[int, Moments] = {}
     image = run(layers, x, dtype=torch.float64, statistics=known)
-    block = run(layers, x[:, :, 4:20].contiguous(), dtype=torch.float64, statistics=known)
+    block = run(layers, x[:, :, 4:28].contiguous(), dtype=torch.float64, statistics=known)
     assert image is not None and block is not None
     scale = image.shape[2] // x.shape[2]
-    reach = 6
+    reach = 10
     inner = block[:, :, reach * scale : -reach * scale]
-    expected = image[:, :, (4 + reach) * scale : (20 - reach) * scale]
+    expected = image[:, :, (4 + reach) * scale : (28 - reach) * scale]
     assert relative_error(inner, expected) < 1e-12
-    alone = run(layers, x[:, :, 4:20].contiguous(), dtype=torch.float64)
+    alone = run(layers, x[:, :, 4:28].contiguous(), dtype=torch.float64)
     assert alone is not None
     assert relative_error(alone[:, :, reach * scale : -reach * scale], expected) > 1e-4
 

@@ -24,7 +24,7 @@ def _layer(into: int, out: int, dtype: torch.dtype = torch.float64, **options: o
 def test_it_is_the_same_sum(count: int, before: int, channels: tuple[int, int]) -> None:
     torch.manual_seed(0)
     layer = prepare(_layer(*channels), 0, torch.float64)
-    assert isinstance(layer, Conv) and layer.factors is not None
+    assert isinstance(layer, Conv) and layer.by_pairs
     slab = torch.randn(1, channels[0], count + 1, 4, 6, dtype=torch.float64)
     padded = functional.pad(slab, (1, 1, 1, 1, before, 2))
     expected = functional.conv3d(padded, layer.weight, layer.bias)[:, :, :count]
@@ -46,7 +46,7 @@ def test_every_axis_can_be_the_one_that_is_cut() -> None:
 def test_float32_rounding_stays_near_that_of_the_plain_kernel() -> None:
     torch.manual_seed(0)
     layer = prepare(_layer(128, 32, torch.float32), 0, torch.float32)
-    assert isinstance(layer, Conv) and layer.factors is not None
+    assert isinstance(layer, Conv) and layer.by_pairs
     slab = torch.randn(1, 128, 8, 12, 12)
     exact = functional.conv3d(
         functional.pad(slab.double(), (1, 1, 1, 1)), layer.weight.double(), layer.bias.double()
@@ -68,4 +68,4 @@ def test_float32_rounding_stays_near_that_of_the_plain_kernel() -> None:
 )
 def test_where_it_does_not_serve_the_weight_stays(layer: Conv, dtype: torch.dtype) -> None:
     ready = prepare(layer, 0, dtype)
-    assert isinstance(ready, Conv) and ready.factors is None
+    assert isinstance(ready, Conv) and not ready.by_pairs
