@@ -27,6 +27,7 @@ def bootstrap(
     seed: int,
     level: float = 0.95,
     floor: float | None = 0.0,
+    ceiling: float | None = None,
     advance: Advance | None = None,
 ) -> list[Interval | None]:
     """An interval for each of `values`.
@@ -38,7 +39,7 @@ def bootstrap(
         resamples: draws; fewer than 20 give no interval (None).
         seed: of the draws.
         level: confidence.
-        floor: the smallest possible value; None: there is none.
+        floor, ceiling: the smallest and largest possible value; None: there is none.
         advance: told after each draw.
     """
     found = np.atleast_1d(np.asarray(values, dtype=np.float64))
@@ -50,16 +51,22 @@ def bootstrap(
         row[:] = statistic(*(rng.integers(n, size=n) for n in counts))
         if advance is not None:
             advance()
-    return [_centred(v, draws[:, i], level, floor) for i, v in enumerate(found)]
+    return [_centred(v, draws[:, i], level, floor, ceiling) for i, v in enumerate(found)]
 
 
 def _centred(
-    value: float, draws: npt.NDArray[np.float64], level: float, floor: float | None
+    value: float,
+    draws: npt.NDArray[np.float64],
+    level: float,
+    floor: float | None,
+    ceiling: float | None,
 ) -> Interval:
     tail = (1 - level) / 2
     low, high = np.quantile(draws, [tail, 1 - tail]) - draws.mean() + value
     if floor is not None:
         low = max(low, floor)
+    if ceiling is not None:
+        high = min(high, ceiling)
     return Interval(
         float(min(low, value)), float(max(high, value)), level, METHOD, resamples=len(draws)
     )

@@ -284,7 +284,9 @@ def _interval(values: Floats, resamples: int, seed: int) -> Interval | None:
         part = values[np.ix_(one, one)][np.triu_indices(len(one), 1)]
         return float(np.nanmean(part)) if np.isfinite(part).any() else mean
 
-    return bootstrap(drawn, (len(values),), [mean], resamples=resamples, seed=seed, floor=None)[0]
+    return bootstrap(
+        drawn, (len(values),), [mean], resamples=resamples, seed=seed, floor=None, ceiling=1.0
+    )[0]
 
 
 def _likest(cases: Sequence[Case], table: Floats, variants: tuple[str, ...]) -> list[Row]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -91,7 +91,14 @@ class LeakageMetric:
         levels = [_volume_level(found, study, held_out), self._patches(study, held_out, progress)]
         if self.source is not None:
             levels.append(self._features(study, held_out))
-        numbers = [n for level in levels for n in self._numbers(level, len(held_out))]
+        every: dict[Role, tuple[Case, ...]]
+        every = {"synthetic": study.synthetic, "real": held_out, "training": study.training}
+        told = {role: tuple(case.name for case in cases) for role, cases in every.items()}
+        numbers = [
+            replace(number, cases=told)
+            for level in levels
+            for number in self._numbers(level, len(held_out))
+        ]
         rows = _rows(study, levels, found[0])
         return Result(
             tuple(numbers),
@@ -155,7 +162,7 @@ class LeakageMetric:
             auc = membership_auc(ours, usual)
             interval = bootstrap(
                 lambda a, b: membership_auc(ours[a], usual[b]),
-                (len(ours), len(usual)), auc, resamples=_RESAMPLES, seed=self.seed,
+                (len(ours), len(usual)), auc, resamples=_RESAMPLES, seed=self.seed, ceiling=1.0,
             )[0]  # fmt: skip
             closer = float(np.mean(closer_to_training(level, self.seed)))
             numbers += [

@@ -47,8 +47,16 @@ def runnable(
     left_out = {metric.name: why for metric in metrics if (why := lacking(metric, study))}
     if left_out and (asked or len(left_out) == len(metrics)):
         first = next(iter(left_out.values()))
-        raise InputError(first, "give more cases, or other --metrics")
+        raise InputError(first, f"{_remedy(first)}, or other --metrics")
     return [metric for metric in metrics if metric.name not in left_out], left_out
+
+
+def _remedy(lack: str) -> str:
+    if "needs labels" in lack:
+        return "put X_dseg.nii.gz beside X_ct.nii.gz"
+    return (
+        "name the training cases with --training DIR" if "training" in lack else "give more cases"
+    )
 
 
 def few_cases(metric: Metric, study: Study) -> str:

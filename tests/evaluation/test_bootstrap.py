@@ -17,6 +17,18 @@ def test_the_interval_of_a_mean_is_that_of_theory() -> None:
     assert interval.high == pytest.approx(sample.mean() + half, abs=0.06)
 
 
+def test_no_interval_leaves_what_is_possible() -> None:
+    """A share of one: nine of ten above the bar, centred draws would reach over it."""
+    above = np.array([1.0] * 9 + [0.0])
+    plain, within = (
+        bootstrap(lambda d: [above[d].mean()], (10,), [0.9], resamples=200, seed=0, ceiling=top)[0]
+        for top in (None, 1.0)
+    )
+    assert plain is not None and within is not None
+    assert within.high == min(1.0, plain.high) and within.low == plain.low
+    assert plain.high > 1.0
+
+
 def test_the_same_seed_gives_the_same_interval() -> None:
     sample = np.arange(8.0)
     first, second, other = (

@@ -26,6 +26,7 @@ from synthct.evaluation.leakage_metric import LeakageMetric
 from synthct.evaluation.leakage_patches import asked, nearest, patches_of, smoothed
 from synthct.evaluation.leakage_volumes import coarse, flipped, matches, rotate
 from synthct.evaluation.metric import Study
+from synthct.evaluation.report import cases_of
 from synthct.labels.render import render_hu
 from synthct.phantom import make_phantom_with_tissues
 from synthct.volume.nifti import write_volume
@@ -161,6 +162,10 @@ def test_ratio_to_the_second_or_to_what_is_usual() -> None:
     twins = np.array([[0.2, 0.2, 1.1]])
     assert copy_ratios(twins, nobody) == pytest.approx([1.0])
     assert copy_ratios(twins, np.array([0.8, 1.0, 1.2])) == pytest.approx([0.25])
+    chest_among_legs = np.array([[0.5, 0.7, 0.7], [0.2, 0.7, 0.7]])  # the second row is a copy
+    for held_out in ([0.47, 0.50, 0.54], [0.01, 0.50, 0.54]):  # one of them scanned twice
+        found = copy_ratios(chest_among_legs, np.array(held_out))
+        assert found == pytest.approx([1.0, 0.4])
     assert copy_ratios(np.array([[0.3]]), nobody) == pytest.approx([1.0])
     assert copy_ratios(np.array([[0.0, 0.0]]), nobody) == pytest.approx([0.0])
 
@@ -195,7 +200,10 @@ def test_a_study_with_one_copy(tmp_path: Path, people: list[Volume]) -> None:
     for level in ("volume", "patch"):
         assert numbers[f"{level}/copies"].value == 0.25
         assert numbers[f"{level}/false_alarms"].value == 0.0
-        assert numbers[f"{level}/membership"].n["held-out"] == 4
+        membership = numbers[f"{level}/membership"]
+        assert membership.n["held-out"] == 4
+        assert membership.interval is None or membership.interval.high <= 1
+        assert cases_of(membership, study)["real"]["names"] == [case.name for case in real]
     copied = [line for line in result.warnings if "a copy of" in line]
     assert all(line.startswith("copy: a copy of t3") for line in copied)
     assert len(copied) == 2

@@ -127,6 +127,14 @@ def test_too_few_cases_refuse_with_the_number_needed(
     write_case(tmp_path, "alone", person(0)[0])
     with pytest.raises(InputError, match="fid needs 3 synthetic cases, 1 were given"):
         evaluate(folders[0], tmp_path, metrics=["fid"], settings=SMALL)
+    for metric, remedy in (
+        ("fid", "more cases"),
+        ("leakage", "--training"),
+        ("agreement", "_dseg"),
+    ):
+        with pytest.raises(InputError) as refused:
+            evaluate(folders[0], tmp_path, metrics=[metric], settings=SMALL)
+        assert remedy in refused.value.hint
 
 
 def test_outputs_words_and_modalities_that_do_not_go(
