@@ -83,8 +83,12 @@ class MaskPlan:
         )
 
     @property
+    def resident_bytes(self) -> int:
+        return self.job.resident_bytes
+
+    @property
     def peak_bytes(self) -> int:
-        return self.job.resident_bytes + max(
+        return self.resident_bytes + max(
             self.sampling.peak, self.decoding.peak_bytes, _refining(self.job)
         )
 

@@ -15,6 +15,8 @@ from synthct.volume.volume import LabelVolume, Volume
 from synthct.workflows.grid import GridPlan
 from synthct.workflows.mask import UnderstoodMask
 
+_BEYOND = 8  # planes: further than the networks' blur reaches
+
 
 @dataclass(frozen=True, eq=False)
 class Placement:
@@ -44,7 +46,9 @@ def place(mask: UnderstoodMask | None, grid: GridPlan) -> Placement:
     """The labels of `mask` on both grids."""
     if mask is None:
         return Placement(grid.inner)
-    inner, missed = resample_labels(to_ras(mask.labels), grid.inner)
+    own = to_ras(mask.labels)
+    inner, missed = resample_labels(own, grid.inner)
+    _go_on_beyond(own.geometry, inner)
     written, lost = resample_labels(mask.labels, grid.asked)
     notes = []
     if missed:
@@ -52,6 +56,21 @@ def place(mask: UnderstoodMask | None, grid: GridPlan) -> Placement:
     if lost:
         notes.append(f"lost on the grid asked for: {_names_of(lost)}")
     return Placement(inner, written, lost, tuple(notes))
+
+
+def _go_on_beyond(seen: Geometry, inner: LabelVolume) -> None:
+    """Repeat the last planes of the field of view `seen` where `inner` reaches past it, in place.
+
+    The sides of the network's grid are rounded up. A patient who is cut off by the field of view
+    would end there in a plane of skin, which the network draws, and which would show as a seam.
+    Both grids are RAS, with the same corner.
+    """
+    for axis, (count, own, new) in enumerate(
+        zip(seen.shape, seen.spacing_mm, inner.geometry.spacing_mm, strict=True)
+    ):
+        planes = np.moveaxis(inner.array, axis, 0)
+        held = min(len(planes), max(1, round(count * own / new - 1e-6)))  # centres inside
+        planes[held : held + _BEYOND] = planes[held - 1]
 
 
 def on_asked_grid(inner: Volume, grid: GridPlan, written: LabelVolume | None) -> Volume:

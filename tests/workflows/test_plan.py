@@ -115,7 +115,6 @@ def test_sides_are_padded_to_what_the_network_is_fed() -> None:
     [
         {"size": (0, 64, 64)},
         {"size": (64, 64, 64), "model": "nobody"},
-        {"size": (64, 64, 64), "model": "maisi-mask-generator"},
         {"size": (64, 64, 64), "device": "gpu"},
         {"size": (64, 64, 64), "colour": "blue"},
     ],

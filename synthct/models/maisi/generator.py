@@ -195,11 +195,15 @@ class MaisiGenerator:
     def _embedding(
         self, labels: npt.NDArray[Any] | None, padded: list[int], how: Execution
     ) -> MaskEmbedding | None:
-        """The mask as the ControlNet sees it, computed once for all steps."""
+        """The mask as the ControlNet sees it, computed once for all steps.
+
+        Beyond the box the outermost plane goes on: a patient who leaves the field of view is cut
+        off, not ended by a plane of skin that would show as a seam.
+        """
         if labels is None or self.controlnet is None:
             return None
-        ids = np.zeros(padded, dtype=np.uint8)
-        ids[tuple(slice(0, n) for n in labels.shape)] = labels
+        beyond = [(0, more - n) for n, more in zip(labels.shape, padded, strict=True)]
+        ids = np.pad(labels.astype(np.uint8, copy=False), beyond, mode="edge")
         with autocast(how, self.device):
             return MaskEmbedding.of(self.controlnet, ids, device=self.device, tile=how.mask_tile)
 

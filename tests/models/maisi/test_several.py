@@ -82,7 +82,8 @@ def test_memory_that_runs_out_for_good_is_refused_by_all(
 
 
 _SCRIPT = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 from pathlib import Path
 from synthct.models.maisi.several import decode_on
 from tests.models.maisi.test_several import _piece
