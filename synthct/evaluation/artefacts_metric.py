@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,10 +27,12 @@ from synthct.evaluation.artefacts_noise import (
     quiet_patches,
     slice_figures,
 )
+from synthct.evaluation.bootstrap import bootstrap, share_interval
 from synthct.evaluation.case import Case, Role
 from synthct.evaluation.medians import median_number
 from synthct.evaluation.metric import (
     Conditions,
+    Interval,
     Needs,
     Number,
     Progress,
@@ -42,8 +44,11 @@ from synthct.evaluation.metric import (
 from synthct.labels.body import body_from_ct
 from synthct.volume.volume import Volume
 
-Arrays = dict[str, npt.NDArray[np.float64]]
+Figures = npt.NDArray[np.float64]
+Arrays = dict[str, Figures]
+Distance = Callable[[Figures, Figures], float]
 _NEEDS = Needs(real=1, synthetic=1, warn_below=5)
+_RESAMPLES = 200
 _VERSION = 1  # of what is kept per case
 _FIGURES = {
     "noise_hu": "HU",
@@ -128,9 +133,7 @@ class ArtefactsMetric:
         )
         real, synthetic = (_histograms(found, role) for role in ("real", "synthetic"))
         counts = {"real": len(real), "synthetic": len(synthetic)}
-        distance = None
-        if real and synthetic:
-            distance = histogram_distance_hu(np.mean(real, axis=0), np.mean(synthetic, axis=0))
+        distance, interval = _between(real, synthetic, histogram_distance_hu, self.seed)
         others = [
             histogram_distance_hu(one, np.mean([*real[:n], *real[n + 1 :]], axis=0))
             for n, one in enumerate(real)
@@ -144,6 +147,7 @@ class ArtefactsMetric:
                 counts,
                 "HU",
                 "lower",
+                interval,
                 why="" if distance is not None else "no case",
             ),
             median_number(
@@ -154,7 +158,7 @@ class ArtefactsMetric:
                 role="real",
                 seed=self.seed,
             ),
-            _spectrum_distance(found),
+            _spectrum_distance(found, self.seed),
         ]
 
 
@@ -214,14 +218,33 @@ def _seam_numbers(found: list[tuple[Case, Arrays]]) -> list[Number]:
         cases = [_seams(kept) for case, kept in found if case.role == role]
         if cases:
             flagged = sum(any(seam.flagged for seam in seams) for seams in cases)
-            share = flagged / len(cases)
+            share, interval = flagged / len(cases), share_interval(flagged, len(cases))
             count: dict[str, int] = {role: len(cases)}
             name = f"{role}/cases_with_a_seam"
-            numbers.append(Number(name, share, _SEAM_CONDITIONS, count, "share", "lower"))
+            numbers.append(Number(name, share, _SEAM_CONDITIONS, count, "share", "lower", interval))
     return numbers
 
 
-def _spectrum_distance(found: list[tuple[Case, Arrays]]) -> Number:
+def _between(
+    real: Sequence[Figures], synthetic: Sequence[Figures], distance: Distance, seed: int
+) -> tuple[float | None, Interval | None]:
+    """Distance of the two means and its interval over cases; None where a side has no case."""
+    if not (real and synthetic):
+        return None, None
+    one, two = np.array(real), np.array(synthetic)
+    value = distance(one.mean(axis=0), two.mean(axis=0))
+    interval = bootstrap(
+        lambda a, b: distance(one[a].mean(axis=0), two[b].mean(axis=0)),
+        (len(one), len(two)), value, resamples=_RESAMPLES, seed=seed,
+    )[0]  # fmt: skip
+    return value, interval
+
+
+def _half_difference(one: Figures, other: Figures) -> float:
+    return float(np.abs(one - other).sum() / 2)
+
+
+def _spectrum_distance(found: list[tuple[Case, Arrays]], seed: int) -> Number:
     """How differently noise power is spread over frequency, its amount left aside."""
     variant = Conditions(
         "half the summed difference of noise power spectra of area one",
@@ -236,9 +259,9 @@ def _spectrum_distance(found: list[tuple[Case, Arrays]]) -> Number:
     if not all(counts.values()):
         why = "no case with enough quiet tissue"
         return Number(name, None, variant, counts, better="lower", why=why)
-    real, synthetic = (np.mean(shapes[role], axis=0) for role in ("real", "synthetic"))
-    distance = float(np.abs(real - synthetic).sum() / 2)
-    return Number(name, distance, variant, counts, better="lower")
+    sides = shapes["real"], shapes["synthetic"]
+    distance, interval = _between(*sides, _half_difference, seed)
+    return Number(name, distance, variant, counts, better="lower", interval=interval)
 
 
 def _histograms(found: Sequence[tuple[Case, Arrays]], role: str) -> list[npt.NDArray[np.float64]]:

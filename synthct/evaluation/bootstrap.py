@@ -54,6 +54,14 @@ def bootstrap(
     return [_centred(v, draws[:, i], level, floor, ceiling) for i, v in enumerate(found)]
 
 
+def share_interval(hits: int, cases: int, level: float = 0.95) -> Interval:
+    """Of a share of cases, exact (Clopper and Pearson 1934): none of three may be 0 to 0.71."""
+    from scipy.stats import binomtest
+
+    found = binomtest(hits, cases).proportion_ci(level, method="exact")
+    return Interval(float(found.low), float(found.high), level, "Clopper-Pearson over cases")
+
+
 def _centred(
     value: float,
     draws: npt.NDArray[np.float64],

@@ -115,7 +115,8 @@ def _protocol(number: Number) -> str:
         **conditions.more,
     }
     if number.interval is not None:
-        known["interval"] = f"{number.interval.method}, {number.interval.resamples} draws"
+        draws = f", {number.interval.resamples} draws" if number.interval.resamples else ""
+        known["interval"] = f"{number.interval.method}{draws}"
     return escape("\n".join(f"{k}: {v}" for k, v in known.items() if v not in (None, "", ())))
 
 

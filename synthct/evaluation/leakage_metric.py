@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 
-from synthct.evaluation.bootstrap import bootstrap
+from synthct.evaluation.bootstrap import bootstrap, share_interval
 from synthct.evaluation.case import Case
 from synthct.evaluation.features import FeatureSource
 from synthct.evaluation.leakage import (
@@ -164,7 +165,11 @@ class LeakageMetric:
                 lambda a, b: membership_auc(ours[a], usual[b]),
                 (len(ours), len(usual)), auc, resamples=_RESAMPLES, seed=self.seed, ceiling=1.0,
             )[0]  # fmt: skip
-            closer = float(np.mean(closer_to_training(level, self.seed)))
+            closer = closer_to_training(level, self.seed)
+            spread = bootstrap(
+                lambda a: closer[a].mean(), (len(closer),), closer.mean(),
+                resamples=_RESAMPLES, seed=self.seed, ceiling=1.0,
+            )[0]  # fmt: skip
             numbers += [
                 Number(
                     f"{level.name}/membership",
@@ -175,27 +180,33 @@ class LeakageMetric:
                     interval=interval,
                 ),
                 Number(
-                    f"{level.name}/closer_to_training", closer, conditions, every, "share", "lower"
+                    f"{level.name}/closer_to_training",
+                    float(closer.mean()),
+                    conditions,
+                    every,
+                    "share",
+                    "lower",
+                    spread,
                 ),
             ]
         if level.name in COPY_RATIO:
-            copies = float(level.copies().mean())
-            numbers.append(
-                Number(f"{level.name}/copies", copies, conditions, count, "share", "lower")
-            )
+            numbers.append(_share(f"{level.name}/copies", level.copies(), conditions, count))
             if held_out:
-                alarms = float((level.usual_ratios() < COPY_RATIO[level.name]).mean())
-                numbers.append(
-                    Number(
-                        f"{level.name}/false_alarms", alarms, conditions, every, "share", "lower"
-                    )
-                )
+                alarms = level.usual_ratios() < COPY_RATIO[level.name]
+                numbers.append(_share(f"{level.name}/false_alarms", alarms, conditions, every))
         return numbers
 
     def _feature_conditions(self) -> Conditions:
         assert self.source is not None
         variant = "root mean squared difference of mean features, each scaled by the training set's"
         return self.source.conditions(variant, "CT")
+
+
+def _share(
+    name: str, flags: npt.NDArray[np.bool_], conditions: Conditions, n: Mapping[str, int]
+) -> Number:
+    interval = share_interval(int(flags.sum()), len(flags))
+    return Number(name, float(flags.mean()), conditions, n, "share", "lower", interval)
 
 
 def _coarse(case: Case, study: Study) -> Floats:

@@ -32,12 +32,16 @@ _LAST = 200
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """A case as the network sees it: HU and class numbers on the study's grid, RAS."""
+    """A case as the network sees it: HU and class numbers on the study's grid, RAS.
+
+    `sha256` is one hash of its files' hashes.
+    """
 
     name: str
     hu: npt.NDArray[np.float32]
     labels: Labels
     geometry: Geometry
+    sha256: str = ""
 
 
 class Trainer(Protocol):

@@ -25,6 +25,7 @@ from synthct.atomic import refuse_existing, replacing, write_text
 from synthct.errors import InputError, UsageError
 from synthct.evaluation.agreement import dice
 from synthct.evaluation.case import Case, Role, Schemes, scheme_for
+from synthct.evaluation.report import digest
 from synthct.evaluation.utility import (
     Arm,
     Comparison,
@@ -250,7 +251,8 @@ def _sample(case: Case, ids: tuple[int, ...], spacing_mm: float) -> Sample:
     classes = np.zeros(array.shape, np.uint8)
     for number, label in enumerate(ids, 1):
         classes[array == label] = number
-    return Sample(case.name, resample_image(volume, grid).array, classes, grid)
+    hu = resample_image(volume, grid).array
+    return Sample(case.name, hu, classes, grid, digest((case,)))
 
 
 def _organ_ids(organs: Sequence[str]) -> dict[str, int]:
@@ -308,6 +310,7 @@ def _protocol(
         "spacing_mm": spacing_mm,
         "trainer": told,
         "cases": {role: [s.name for s in of] for role, of in samples.items()},
+        "sha256": {role: {s.name: s.sha256 for s in of} for role, of in samples.items()},
         "training_cases": runs.sizes,
         "score": CONVENTION,
         "test": "Wilcoxon signed rank, two-sided, of case means against the arm real",

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from math import comb
+
 import numpy as np
 import pytest
 
-from synthct.evaluation.bootstrap import bootstrap
+from synthct.evaluation.bootstrap import bootstrap, share_interval
 
 
 def test_the_interval_of_a_mean_is_that_of_theory() -> None:
@@ -18,15 +20,30 @@ def test_the_interval_of_a_mean_is_that_of_theory() -> None:
 
 
 def test_no_interval_leaves_what_is_possible() -> None:
-    """A share of one: nine of ten above the bar, centred draws would reach over it."""
-    above = np.array([1.0] * 9 + [0.0])
+    """Draws that lie below a share of 0.9 reach over 1 once they are laid around it."""
     plain, within = (
-        bootstrap(lambda d: [above[d].mean()], (10,), [0.9], resamples=200, seed=0, ceiling=top)[0]
+        bootstrap(lambda d: [float(d[0] % 2)], (10,), [0.9], resamples=200, seed=0, ceiling=top)[0]
         for top in (None, 1.0)
     )
     assert plain is not None and within is not None
     assert within.high == min(1.0, plain.high) and within.low == plain.low
     assert plain.high > 1.0
+
+
+@pytest.mark.parametrize(("hits", "cases"), [(0, 3), (1, 4), (5, 5), (2, 20)])
+def test_the_interval_of_a_share_is_exact(hits: int, cases: int) -> None:
+    """Its ends are the shares at which so few, or so many, are seen in 2.5 % of studies."""
+    found = share_interval(hits, cases)
+    assert found.low <= hits / cases <= found.high
+    few = sum(
+        comb(cases, k) * found.high**k * (1 - found.high) ** (cases - k) for k in range(hits + 1)
+    )
+    many = sum(
+        comb(cases, k) * found.low**k * (1 - found.low) ** (cases - k)
+        for k in range(hits, cases + 1)
+    )
+    assert found.high == 1 if hits == cases else few == pytest.approx(0.025)
+    assert found.low == 0 if hits == 0 else many == pytest.approx(0.025)
 
 
 def test_the_same_seed_gives_the_same_interval() -> None:

@@ -81,6 +81,8 @@ def test_arms_and_folds(folders: tuple[Path, Path], tmp_path: Path) -> None:
     assert by_arm["real+1"].mean > by_arm["real"].mean
     assert by_arm["real+1"].p == pytest.approx(2 / 2**6, abs=0.01)  # six of six better
     written = json.loads((tmp_path / "out" / REPORT).read_text())
+    files = written["protocol"]["sha256"]
+    assert len({*files["real"].values(), *files["synthetic"].values()}) == 12
     assert set(written["scores"]["real"]) == {f"p{n}" for n in range(6)}
     assert (tmp_path / "out" / PLOT).read_bytes().startswith(b"\x89PNG")
     lines = (tmp_path / "out" / TABLE).read_text().splitlines()
