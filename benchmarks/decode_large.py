@@ -1,10 +1,12 @@
 """The published decoder at 512x512x768 within 8 GiB, once, whole; hours on a small machine.
 
     python benchmarks/decode_large.py FOLDER                 # go on with it by the same words
+    python benchmarks/decode_large.py FOLDER --spill 64      # maps in a file of at most 64 GiB
     python benchmarks/decode_large.py FOLDER --cut FILE      # afterwards: blocks for the tests
 
 At this size no machine we have runs the network unsplit. What is measured is the growth of the
-anonymous resident set, and the time of every part of an interrupted run. The image goes slab by
+anonymous resident set, and the time of every part of an interrupted run. With room on disk nothing
+is made twice, but an interrupted run begins again, as its file goes with it. The image goes slab by
 slab into FOLDER/image.npy, what was found out about it into FOLDER/statistics.safetensors. `--cut`
 keeps two small blocks of the image and the statistics; a test makes the same blocks again from a
 piece of the latent, in float32, and so holds the whole run to account.
@@ -64,7 +66,7 @@ def network() -> AutoencoderKlMaisi:
 
 
 @torch.inference_mode()
-def run(folder: Path, size: list[int], gib: float, dtype: str) -> None:
+def run(folder: Path, size: list[int], gib: float, dtype: str, spill_gib: float) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     model, z = network(), latent(CHANNELS, size)
     plan = decode_plan(
@@ -72,6 +74,7 @@ def run(folder: Path, size: list[int], gib: float, dtype: str) -> None:
         latent_shape(CHANNELS, size),
         int(gib * 2**30),
         dtype="bfloat16" if dtype == "bfloat16" else "float32",
+        spill_bytes=int(spill_gib * 2**30),
         streamed=True,
     )
     print(plan.summary, *plan.lines(), sep="\n", flush=True)
@@ -88,6 +91,7 @@ def run(folder: Path, size: list[int], gib: float, dtype: str) -> None:
             model,
             z,
             plan=plan,
+            spill_dir=folder,
             sink=write,
             progress=lambda done, total: part.note(done, total, growth),
             statistics=folder / STATISTICS,
@@ -142,13 +146,14 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--size", type=int, nargs=3, default=[512, 512, 768])
     parser.add_argument("--gib", type=float, default=8.0, help="the budget")
+    parser.add_argument("--spill", type=float, default=0.0, metavar="GIB", help="room on disk")
     parser.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16")
     parser.add_argument("--cut", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     if arguments.cut:
         cut(arguments.folder, arguments.cut)
     else:
-        run(arguments.folder, arguments.size, arguments.gib, arguments.dtype)
+        run(arguments.folder, arguments.size, arguments.gib, arguments.dtype, arguments.spill)
 
 
 if __name__ == "__main__":

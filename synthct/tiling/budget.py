@@ -123,7 +123,7 @@ class Plan:
         thickest = max(stop - start for start, stop in self.cuts[index])
         step = self.schedule.steps[index]
         live = shares.live_elements(self.schedule, index, self.spilled, self.room.devices)
-        work = step_elements(self.schedule, step, thickest, self.room.device)
+        work = step_elements(self.schedule, step, thickest, self.room.device, self.itemsize)
         return self.itemsize * (live + work + copied_elements(step, thickest, self.copied))
 
     @property
@@ -166,8 +166,11 @@ def by_thickness(schedule: Schedule, planes: int, itemsize: int = 4) -> Plan:
     """At most `planes` planes where slabs are largest, slabs of equal cost elsewhere."""
     steps = schedule.steps
     planes -= planes % 2 if planes > 1 else 0
-    target = max(step_elements(schedule, step, min(planes, _planes(step))) for step in steps)
-    thick = [max(planes, _thickest(schedule, step, target)) for step in steps]
+    target = max(
+        step_elements(schedule, step, min(planes, _planes(step)), itemsize=itemsize)
+        for step in steps
+    )
+    thick = [max(planes, _thickest(schedule, step, target, itemsize)) for step in steps]
     return Plan(schedule, _thick_cuts(schedule, thick), itemsize)
 
 
@@ -185,7 +188,7 @@ def choose(schedule: Schedule, itemsize: int, room: Room) -> Plan:
 def automatic(schedule: Schedule, itemsize: int = 4, room: Room = Room()) -> Plan:
     """Slabs that cost little beside the maps themselves; nothing is made twice."""
     useful = _useful(schedule, itemsize)
-    thick = [max(1, _thickest(schedule, step, useful, room)) for step in schedule.steps]
+    thick = [max(1, _thickest(schedule, step, useful, itemsize, room)) for step in schedule.steps]
     return Plan(schedule, _thick_cuts(schedule, thick), itemsize, room)
 
 
@@ -259,8 +262,9 @@ def _thickened(plan: Plan, useful: int) -> Plan:
     assert budget is not None
     fixed = plan.peak_bytes - max(plan.step_bytes(n) for n in range(len(plan.cuts)))
     room = (budget - fixed) // plan.itemsize
+    how = plan.itemsize, plan.room, plan.copied
     thick = [
-        max(1, _thickest(schedule, step, min(useful, room - live), plan.room, plan.copied))
+        max(1, _thickest(schedule, step, min(useful, room - live), *how))
         for step, live in (
             (step, shares.live_elements(schedule, n, plan.spilled, plan.room.devices))
             for n, step in enumerate(schedule.steps)
@@ -283,7 +287,9 @@ def _planes(step: Step) -> int:
     return step.size_out[0]
 
 
-def step_elements(schedule: Schedule, step: Step, planes: int, device: str = "cpu") -> int:
+def step_elements(
+    schedule: Schedule, step: Step, planes: int, device: str = "cpu", itemsize: int = 4
+) -> int:
     """Elements alive beside the kept maps while `step` makes a slab of `planes` planes."""
     return slab_elements(
         schedule.network,
@@ -292,6 +298,7 @@ def step_elements(schedule: Schedule, step: Step, planes: int, device: str = "cp
         planes,
         stores=step.target is not None,
         copies=0 if device == "cpu" else _COPIES,
+        itemsize=itemsize,
     )
 
 
@@ -309,6 +316,7 @@ def _thickest(
     schedule: Schedule,
     step: Step,
     elements: int,
+    itemsize: int,
     room: Room = Room(),
     copied: frozenset[int] = frozenset(),
 ) -> int:
@@ -316,7 +324,7 @@ def _thickest(
     options = range(1, -(-_planes(step) // room.devices) + 1)
 
     def work(planes: int) -> int:
-        sweep = step_elements(schedule, step, planes, room.device)
+        sweep = step_elements(schedule, step, planes, room.device, itemsize)
         return sweep + copied_elements(step, planes, copied)
 
     return bisect_right(options, elements, key=work)

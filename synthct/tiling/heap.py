@@ -23,7 +23,7 @@ class Tidy:
 
     def __init__(self, device_type: str, maps_bytes: int) -> None:
         self._trim = _trimmer() if device_type == "cpu" else None
-        self._limit = max(_TOLERATED_BYTES, maps_bytes // 8)
+        self._limit = max(_TOLERATED_BYTES, maps_bytes // 32)
         self._piled = 0
 
     def after(self, work_bytes: int) -> None:

@@ -12,11 +12,15 @@ from torch.nn import functional
 from synthct.tensors import Slab
 from synthct.tiling import winograd
 from synthct.tiling.cuts import Cut
-from synthct.tiling.layers import Conv, Layer, Pointwise, TransposedConv, Triple, Upsample
-
-# Convolutions to so few channels waste a vector unit; on a CPU a matrix product is about 5 times
-# faster.
-FEW_CHANNELS = 2
+from synthct.tiling.layers import (
+    FEW_CHANNELS,
+    Conv,
+    Layer,
+    Pointwise,
+    TransposedConv,
+    Triple,
+    Upsample,
+)
 
 # oneDNN sums all products of an output voxel in one float32 chain when channels come last. From
 # this length on that costs two to three times the rounding error of its blocked kernels, and

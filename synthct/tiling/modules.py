@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from synthct.tiling import winograd
-from synthct.tiling.kernels import FEW_CHANNELS
 from synthct.tiling.layers import (
     Conv,
     GroupNorm,
@@ -19,9 +18,8 @@ from synthct.tiling.layers import (
     Triple,
     UnknownLayer,
     Whole,
+    stays_single,
 )
-
-_HALF = 2  # bytes of an element
 
 
 def silu() -> Pointwise:
@@ -102,7 +100,7 @@ def prepare(layer: Layer, axis: int, dtype: torch.dtype) -> Layer:
     half precision.
     """
     if isinstance(layer, Conv):
-        if layer.channels <= FEW_CHANNELS and dtype.itemsize == _HALF:
+        if stays_single(layer, dtype.itemsize):
             dtype = torch.float32
         turned = Conv(
             layer.weight.to(dtype).transpose(2, 2 + axis),

@@ -20,6 +20,7 @@ from synthct.tiling.layers import (
     Triple,
     flow,
     needed,
+    stays_single,
 )
 from synthct.tiling.schedule import Network
 
@@ -38,6 +39,7 @@ class Stage:
     fresh: int  # new input planes for one slab
     window: int  # input planes held for one slab
     planes_out: int
+    wide: int = 1  # elements of the maps' size that one of its own takes
 
     @property
     def room(self) -> int:
@@ -47,15 +49,15 @@ class Stage:
 
     @property
     def room_elements(self) -> int:
-        return self.channels * self.room * prod(self.size[1:])
+        return self.wide * self.channels * self.room * prod(self.size[1:])
 
     @property
     def window_elements(self) -> int:
-        return self.channels * self.window * prod(self.size[1:])
+        return self.wide * self.channels * self.window * prod(self.size[1:])
 
     @property
     def output_elements(self) -> int:
-        return self.channels_out * self.planes_out * prod(self.size_out[1:])
+        return self.wide * self.channels_out * self.planes_out * prod(self.size_out[1:])
 
     def busy_elements(self, copies: int) -> int:
         """Taken while the layer computes one slab, beside its window.
@@ -76,16 +78,18 @@ class Stage:
         return 0
 
 
-def stages(net: Network, first: int, last: int, planes: int) -> list[list[Stage]]:
+def stages(
+    net: Network, first: int, last: int, planes: int, itemsize: int = 4
+) -> list[list[Stage]]:
     """For each pass in [first, last) its windows, when the sweep makes slabs of `planes` planes."""
     found: list[list[Stage]] = []
     for number in range(last - 1, first - 1, -1):
-        own, planes = _of_pass(net, number, planes)
+        own, planes = _of_pass(net, number, planes, itemsize)
         found.append(own)
     return found[::-1]
 
 
-def _of_pass(net: Network, number: int, planes: int) -> tuple[list[Stage], int]:
+def _of_pass(net: Network, number: int, planes: int, itemsize: int) -> tuple[list[Stage], int]:
     grids = [flow(net.passes[number].head, *net.maps[number])]
     chain = net.passes[number].chain
     for layer in chain:
@@ -93,23 +97,33 @@ def _of_pass(net: Network, number: int, planes: int) -> tuple[list[Stage], int]:
     own: list[Stage] = []
     for layer, before, after in reversed(list(zip(chain, grids, grids[1:], strict=False))):
         if not isinstance(layer, Pointwise):
-            own.append(_stage(layer, before, after, planes))
+            own.append(_stage(layer, before, after, planes, itemsize))
             planes = own[-1].fresh
     return own[::-1], planes
 
 
-def _stage(layer: Local, before: tuple[int, Triple], after: tuple[int, Triple], n: int) -> Stage:
+def _stage(
+    layer: Local, before: tuple[int, Triple], after: tuple[int, Triple], n: int, itemsize: int
+) -> Stage:
     extent_in, extent_out = before[1][0], after[1][0]
     n = min(n, extent_out)
     start = max(0, (extent_out - n) // 2 - 1)
     reach = [needed(layer, (s, min(s + n, extent_out)), extent_in) for s in (start, start + 1)]
     window = max(stop - first for first, stop in reach)
     fresh = min(window, max(1, -(-n * extent_in // extent_out)))
-    return Stage(layer, *before, *after, fresh, window, n)
+    wide = 2 if stays_single(layer, itemsize) else 1
+    return Stage(layer, *before, *after, fresh, window, n, wide)
 
 
 def slab_elements(
-    net: Network, first: int, last: int, planes: int, *, stores: bool = True, copies: int = 0
+    net: Network,
+    first: int,
+    last: int,
+    planes: int,
+    *,
+    stores: bool = True,
+    copies: int = 0,
+    itemsize: int = 4,
 ) -> int:
     """Elements alive beside the kept maps while the sweep [first, last) makes one slab.
 
@@ -117,10 +131,11 @@ def slab_elements(
         planes: thickness of the slab at the end of the sweep.
         stores: whether the result is kept, and with it the skip of a block that stays open.
         copies: see `Stage.busy_elements`.
+        itemsize: bytes of an element.
     """
     if first < last and net.passes[first].whole is not None:
         return 6 * prod(net.maps[first][1]) * net.maps[first][0]  # norm, q, k, v, sum, output
-    steps = stages(net, first, last, planes)
+    steps = stages(net, first, last, planes, itemsize)
     every = [stage for own in steps for stage in own]
     windows = sum(stage.room_elements for stage in every)
     busiest = max((stage.busy_elements(copies) for stage in every), default=0)

@@ -19,10 +19,21 @@ _CHUNK = {"cpu": 2**19, "cuda": 2**25, "mps": 2**25}
 
 def chunks(slab: Slab) -> list[slice]:
     """Runs of planes of `slab` that are worth handling at once."""
-    planes = slab.shape[2]
-    plane = max(1, slab.numel() // max(1, planes))
-    step = max(1, _CHUNK.get(slab.device.type, 2**25) // plane)
-    return [slice(first, min(first + step, planes)) for first in range(0, planes, step)]
+    return _runs(slab, 2)
+
+
+def pieces(slab: Slab) -> list[tuple[slice, slice]]:
+    """Planes and, where one plane is too much already, rows of it: temporaries stay small."""
+    runs = _runs(slab, 2)
+    rows = _runs(slab[:, :, :1], 3) if runs and runs[0].stop == 1 else [slice(None)]
+    return [(planes, some) for planes in runs for some in rows]
+
+
+def _runs(slab: Slab, dim: int) -> list[slice]:
+    extent = slab.shape[dim]
+    each = max(1, slab.numel() // max(1, extent))
+    step = max(1, _CHUNK.get(slab.device.type, 2**25) // each)
+    return [slice(first, min(first + step, extent)) for first in range(0, extent, step)]
 
 
 class Moments:
@@ -30,35 +41,51 @@ class Moments:
 
     def __init__(self) -> None:
         self._counts: list[int] = []
-        self._guesses: list[Tensor] = []
-        self._rests: list[Tensor] = []
-        self._squares: list[Tensor] = []
+        # A row a chunk: a guess of the mean, what it lacks, squared deviations, (capacity, 3, c).
+        # One tensor, grown now and then: thousands of small ones would lie between the freed
+        # temporaries and keep the heap from using their place again.
+        self._rows: Tensor | None = None
+        self._room: Tensor | None = None  # for the deviations of a chunk, used again
 
     def add(self, slab: Slab) -> None:
         """Take note of some planes, shape (1, c, planes, j, k). Each plane must come once."""
-        for part in chunks(slab):
-            self._add_chunk(slab[:, :, part])
+        for part, rows in pieces(slab):
+            self._add_chunk(slab[:, :, part, rows])
 
     def _add_chunk(self, chunk: Slab) -> None:
-        if chunk.dtype in (torch.bfloat16, torch.float16):
-            chunk = chunk.float()
         axes, count = (0, 2, 3, 4), chunk.numel() // chunk.shape[1]
-        guess = chunk.mean(axes, keepdim=True)
-        deviation = torch.sub(chunk, guess)
+        deviation = self._room_for(chunk).copy_(chunk)
+        guess = deviation.mean(axes, keepdim=True)
+        deviation.sub_(guess)
         # What rounding left between the guess and the mean (corrected two-pass algorithm).
         rest = deviation.sum(axes) / count
+        squares = deviation.square_().sum(axes) - count * rest.square()
+        self._note(count, guess.flatten(), rest, squares)
+
+    def _room_for(self, chunk: Slab) -> Tensor:
+        half = chunk.dtype in (torch.bfloat16, torch.float16)
+        dtype = torch.float32 if half else chunk.dtype
+        room = self._room
+        if room is None or room.shape != chunk.shape or room.dtype != dtype:
+            self._room = room = torch.empty_like(chunk, dtype=dtype)
+        return room
+
+    def _note(self, count: int, guess: Tensor, rest: Tensor, squares: Tensor) -> None:
+        used = len(self._counts)
+        if self._rows is None or used == len(self._rows):
+            more = guess.new_empty((max(64, 2 * used), 3, len(guess)))
+            if self._rows is not None:
+                more[:used] = self._rows
+            self._rows = more
+        for place, value in zip(self._rows[used], (guess, rest, squares), strict=True):
+            place.copy_(value)
         self._counts.append(count)
-        self._guesses.append(guess.flatten())
-        self._rests.append(rest)
-        self._squares.append(deviation.square_().sum(axes) - count * rest.square())
 
     def per_channel(self) -> tuple[int, Tensor, Tensor]:
         """Voxels, mean (c,) and squared deviations from it (c,), in float64 on the CPU."""
+        assert self._rows is not None, "no plane was added"
         counts = torch.tensor(self._counts, dtype=torch.float64)[:, None]
-        guesses, rests, squares = (
-            torch.stack(terms).cpu().double()  # (chunk, c)
-            for terms in (self._guesses, self._rests, self._squares)
-        )
+        guesses, rests, squares = self._rows[: len(counts)].cpu().double().unbind(1)  # (chunk, c)
         means = guesses + rests
         voxels = counts.sum()
         mean = (counts * means).sum(0) / voxels
@@ -79,10 +106,7 @@ class Moments:
         for part in parts:
             count, (mean, squares) = int(part[0]), part[1:].chunk(2)
             if count > 0:
-                together._counts.append(count)
-                together._guesses.append(mean)
-                together._rests.append(torch.zeros_like(mean))
-                together._squares.append(squares)
+                together._note(count, mean, torch.zeros_like(mean), squares)
         return together
 
     def per_group(self, groups: int) -> tuple[PerChannel, PerChannel]:

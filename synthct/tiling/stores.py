@@ -102,8 +102,10 @@ class Stores:
             layout = memory_format(self._device)
             return torch.empty(shape, dtype=self._dtype, device=self._device, memory_format=layout)
         flat = self._on_host(prod(shape)) if self._plan.spills_to_host else self._file(prod(shape))
-        # Planes one after the other, so that a slab is one run of bytes.
-        return flat.view(i, j, k, buffer.channels).permute(3, 0, 1, 2)[None]
+        # Planes one after the other, so that a slab is one run of bytes. The stride of the sample
+        # counts though there is one only: by it torch knows that channels come last; else a
+        # convolution would copy what it reads.
+        return flat.view(1, i, j, k, buffer.channels).permute(0, 4, 1, 2, 3)
 
     def _on_host(self, elements: int) -> Tensor:
         return torch.empty(elements, dtype=self._dtype, pin_memory=self._device.type == "cuda")

@@ -18,7 +18,7 @@ from synthct.tiling.cuts import Cut
 from synthct.tiling.kernels import apply, memory_format
 from synthct.tiling.layers import needed
 from synthct.tiling.pipeline import Stage
-from synthct.tiling.statistics import chunks
+from synthct.tiling.statistics import pieces
 
 PlaneFunction: TypeAlias = Callable[[Slab], Slab]
 
@@ -71,8 +71,8 @@ class Lead:
 
     def pour(self, cut: Cut, out: Slab) -> None:
         got = self._source.take(cut)
-        for part in chunks(got):
-            out[:, :, part].copy_(self._applied(got[:, :, part]))
+        for part, rows in pieces(got):
+            out[:, :, part, rows].copy_(self._applied(got[:, :, part, rows]))
 
     def _applied(self, got: Slab) -> Slab:
         for function in self._functions:

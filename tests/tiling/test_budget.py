@@ -89,3 +89,14 @@ def test_every_plan_covers_every_plane() -> None:
         for step, cuts in zip(todo.steps, plan.cuts, strict=True):
             planes = [p for start, stop in cuts for p in range(start, stop)]
             assert planes == list(range(step.size_out[0]))
+
+
+def test_a_convolution_to_one_channel_counts_in_float32_where_maps_are_halves() -> None:
+    """Its window and its taps are twice as large as those of a map's own elements."""
+    todo = schedule((_conv(32, 1),), 32, (40, 64, 64))
+    step = todo.steps[-1]
+    single = budget.step_elements(todo, step, 8, itemsize=4)
+    assert budget.step_elements(todo, step, 8, itemsize=2) == pytest.approx(2 * single, rel=0.02)
+    wide = schedule((_conv(32, 8),), 32, (40, 64, 64))
+    both = {budget.step_elements(wide, wide.steps[-1], 8, itemsize=n) for n in (2, 4)}
+    assert len(both) == 1

@@ -14,6 +14,7 @@ from synthct.tiling import budget
 from synthct.tiling.budget import Plan, Room
 from synthct.tiling.halo import run
 from synthct.tiling.schedule import Schedule, arrange, schedule
+from synthct.tiling.stores import Stores
 from synthct.tiling.strategies import candidates
 from tests.tiling.networks import NETWORKS, random, relative_error, whole
 
@@ -117,3 +118,19 @@ def test_a_spill_file_is_gone_afterwards(tmp_path: Path) -> None:
     assert relative_error(got, whole(layers, x)) < 1e-12
     assert not list(tmp_path.iterdir())
     assert seen
+
+
+def test_a_spilled_map_lies_as_torch_expects_of_channels_last(tmp_path: Path) -> None:
+    """Else a convolution copies what it reads, three times over, and the plan is not kept."""
+    todo = schedule(NETWORKS["decoder"](), 4, (6, 5, 4))
+    everything = frozenset(range(len(todo.buffers)))
+    plan = Plan(todo, budget.by_count(todo, 3, 4).cuts, 4, spilled=everything)
+    cpu = torch.device("cpu")
+    with Stores(plan, torch.float32, cpu, tmp_path, lambda s, n: (0, s.buffers[n].size[0])) as kept:
+        kept.open(0)
+        slot = todo.steps[0].target
+        assert slot is not None
+        region = kept.region(slot)
+        shape = (1, todo.buffers[slot.buffer].channels, *region.shape[2:])  # [hidden | skip]
+        usual = torch.empty(shape, memory_format=torch.channels_last_3d)
+        assert region.stride() == usual.stride()
