@@ -1,0 +1,52 @@
+"""Convolutions of small maps by oneDNN, where torch takes a slower loop on a CPU.
+
+torch leaves a float32 convolution of one sample with a kernel up to 3×3×3 to its own loop where
+channels × two sides of the map come to no more than 20,480 (ATen, `use_mkldnn` of
+`native/Convolution.cpp`): so for most maps of a small latent, at two to five times oneDNN's time.
+The sums are the same but for their rounding, and are those that any batch of two takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from math import prod
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+_TORCH_S_LIMIT = 20_480
+_LEAST_VOXELS = 128
+"""Below it, oneDNN takes longer to lay out the weights than torch's loop to multiply by them."""
+
+
+class SmallMaps(TorchFunctionMode):
+    """While it is on, small float32 maps on a CPU are convolved by oneDNN."""
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if function is torch.conv3d and not kwargs and len(args) == 7 and is_slow(*args[:2]):
+            source, weight, bias, stride, padding, dilation, groups = args
+            return torch.mkldnn_convolution(source, weight, bias, padding, stride, dilation, groups)
+        return function(*args, **(kwargs or {}))
+
+
+def small_maps(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    """`SmallMaps` where torch has a slow loop: on a CPU with oneDNN, in float32."""
+    slow = device.type == "cpu" and precision == "float32" and torch.backends.mkldnn.is_available()
+    return SmallMaps() if slow else nullcontext()
+
+
+def is_slow(source: torch.Tensor, weight: torch.Tensor) -> bool:
+    """Whether torch would take its own loop for a map (1, C, x, y, z) that oneDNN is faster for."""
+    if source.dtype != torch.float32 or source.device.type != "cpu":
+        return False
+    one, wide = source.shape[0] == 1, weight.shape[-1] > 1
+    small = prod(source.shape[:4]) <= _TORCH_S_LIMIT
+    return one and wide and small and prod(source.shape[2:]) >= _LEAST_VOXELS

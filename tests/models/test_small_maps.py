@@ -1,0 +1,43 @@
+"""Small maps are convolved by oneDNN, to rounding as torch would, and nothing else changes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from synthct.models.maisi.small_maps import SmallMaps, is_slow, small_maps
+
+pytestmark = pytest.mark.skipif(
+    not torch.backends.mkldnn.is_available(), reason="torch is built without oneDNN"
+)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("channels", "side"), [(64, 16), (128, 12), (256, 6), (512, 3)])
+@torch.inference_mode()
+def test_the_sums_are_torch_s(channels: int, side: int, stride: int) -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv3d(channels, 8, 3, padding=1, stride=stride)
+    x = torch.randn(1, channels, side, side, side)
+    expected = conv(x)
+    with SmallMaps():
+        found = conv(x)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_slow_is_one_small_float32_map_and_a_wide_kernel() -> None:
+    wide = torch.empty(8, 64, 3, 3, 3)
+    small = torch.empty(1, 64, 16, 16, 16)
+    assert is_slow(small, wide)
+    assert not is_slow(small.bfloat16(), wide)
+    assert not is_slow(small.repeat(2, 1, 1, 1, 1), wide), "a batch is oneDNN's anyway"
+    assert not is_slow(torch.empty(1, 64, 24, 24, 24), wide), "a large map too"
+    assert not is_slow(torch.empty(1, 64, 4, 4, 4), wide), "laying out the weights would cost more"
+    assert not is_slow(small, torch.empty(8, 64, 1, 1, 1))
+
+
+def test_it_is_on_only_where_torch_has_a_slow_loop() -> None:
+    assert isinstance(small_maps(torch.device("cpu"), "float32"), SmallMaps)
+    assert not isinstance(small_maps(torch.device("cpu"), "bfloat16"), SmallMaps)
+    assert not isinstance(small_maps(torch.device("cuda"), "float32"), SmallMaps)
