@@ -114,7 +114,7 @@ def _bound(options: argparse.Namespace) -> tuple[Bound, torch.Tensor, RectifiedF
     told = conditions(spec, regions=regions_of(labels), spacing_mm=spacing)
     assert generator.controlnet is not None
     how = Execution("float32", 96)
-    flow = Bound(generator.unet, told, MaskEmbedding.of(generator.controlnet, ids), how)
+    flow = Bound(generator.unet, told, (MaskEmbedding.of(generator.controlnet, ids),), how)
     shape = (
         1,
         spec.autoencoder.latent_channels,

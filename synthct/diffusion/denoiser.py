@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 import torch
@@ -16,24 +16,42 @@ class Denoiser(Protocol):
         ...
 
 
+Branches = Callable[[torch.Tensor, float], Iterable[torch.Tensor]]
+"""What each branch of guidance makes of a noisy latent at a timestep."""
+
+
 class Guided:
     """Classifier-free guidance, one term for each thing that is told on top of what came before.
 
     base + Σ scaleᵢ · (branchᵢ − branchᵢ₋₁), branch₀ = base (Ho & Salimans 2022; several conditions
     as in Brooks et al. 2023, eq. 3). With one term it is the usual formula. Every branch given is
     run, so leave out those that cancel (`worth_running`).
+
+    Args:
+        branches: the predictions of all branches, base first (`apart`, or one pass for all).
+        scales: of each branch after the base.
     """
 
-    def __init__(self, base: Denoiser, *terms: tuple[float, Denoiser]) -> None:
-        self.base, self.terms = base, terms
+    def __init__(self, branches: Branches, scales: Sequence[float]) -> None:
+        self.branches, self.scales = branches, scales
 
     def __call__(self, latent: torch.Tensor, timestep: float) -> torch.Tensor:
-        before = guided = self.base(latent, timestep)
-        for scale, branch in self.terms:
-            told = branch(latent, timestep)
+        predictions = iter(self.branches(latent, timestep))
+        before = guided = next(predictions)
+        for scale, told in zip(self.scales, predictions, strict=True):
             guided = guided + scale * (told - before)
             before = told
         return guided
+
+
+def apart(denoisers: Sequence[Denoiser]) -> Branches:
+    """Branches that are run one after the other, each when it is asked for."""
+
+    def run(latent: torch.Tensor, timestep: float) -> Iterator[torch.Tensor]:
+        for one in denoisers:
+            yield one(latent, timestep)
+
+    return run
 
 
 def worth_running(scales: Sequence[tuple[str, float]]) -> list[tuple[float, frozenset[str]]]:

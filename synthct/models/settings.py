@@ -48,6 +48,8 @@ class Execution:
     """bfloat16: autocast around float32 weights."""
     mask_tile: int
     """Voxels along the side of a tile of the mask's embedding."""
+    together: bool = False
+    """The branches of guidance are one batch; otherwise they run one after the other."""
     decoding: Precision = "float32"
     """Of the maps that the decoder stores; its statistics are float32 in any case."""
     decoding_bytes: int | None = None

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from synthct.checkpoints.catalogue import Entry
 from synthct.errors import UsageError
+from synthct.models.maisi.footprint import Cost
 from synthct.workflows.request import Request
 
 
@@ -16,23 +17,16 @@ class Scales(NamedTuple):
     modality: float
 
 
-class Cost(NamedTuple):
-    """Of a step: predictions, and masks that they look at."""
-
-    branches: int
-    masks: int
-
-
 def cost_of(asked: Scales, lesions: bool = True) -> Cost:
     """What `models.maisi.guidance.branches` comes to; `lesions`: whether the mask shows any.
 
     >>> cost_of(Scales(tumor=3.0, modality=2.0))
-    Cost(branches=3, masks=2)
+    Cost(branches=3, masks=2, modalities=2)
     """
     tumor = lesions and asked.tumor not in (0, 1)
     modality = asked.modality not in (0, 1)
     together = tumor and modality and asked.tumor == asked.modality
-    return Cost(1 + tumor + modality - together, 1 + tumor)
+    return Cost(1 + tumor + modality - together, 1 + tumor, 1 + modality)
 
 
 def scales(request: Request, entry: Entry) -> Scales:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from synthct.geometry import Shape
-from synthct.models.maisi.footprint import parameters
+from synthct.models.maisi.footprint import PLAIN, Cost, parameters
 from synthct.models.maisi.spec import MaisiSpec
 from synthct.models.settings import Precision
 
@@ -30,7 +30,7 @@ class Job:
         inner, asked: voxels of the network's whole grid, and of the grid that is written.
         device: kind of device, `cpu`, `cuda` or `mps`.
         devices: that share the decoding; the rest is done by the first.
-        branches, masks: predictions in a step, and masks that they look at (`guidance.cost`).
+        guided: what a step compares (`guidance.cost_of`).
         precision: None: the planner's choice.
         stage: only this part of the run; None: all of it.
         budget_bytes: None: unbounded, and the plan is the one with the least work.
@@ -47,8 +47,7 @@ class Job:
     steps: int
     device: str = "cpu"
     precision: Precision | None = None
-    branches: int = 1
-    masks: int = 1
+    guided: Cost = PLAIN
     masked: bool = True
     stage: StageName | None = None
     budget_bytes: int | None = None

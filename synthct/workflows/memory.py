@@ -143,7 +143,12 @@ def _planned(job: Job, least: int, streamed: bool) -> RunPlan:
     if job.stage != "decode":
         sampling = choose_sampling(job, streamed)
         stages.append(sampling_stage(job, sampling, streamed))
-        execution = replace(execution, sampling=sampling.precision, mask_tile=sampling.tile)
+        execution = replace(
+            execution,
+            sampling=sampling.precision,
+            mask_tile=sampling.tile,
+            together=sampling.together,
+        )
     if job.stage != "sample":
         decoding = choose_decoding(job, streamed)
         stages.append(decoding_stage(job, decoding, streamed))
@@ -167,10 +172,13 @@ def _told_to_decode(how: Execution, job: Job, plan: Plan, streamed: bool) -> Exe
 def smaller(job: Job, how: Execution, part: str) -> Execution | None:
     """What to try where memory ran out in `part` of the work in spite of the plan; or nothing.
 
-    A smaller tile of the mask's embedding, then bfloat16 where it is not excluded.
+    A smaller tile of the mask's embedding; the branches of guidance one after the other; then
+    bfloat16 where it is not excluded.
     """
     if part == "embedding" and how.mask_tile > TILES[-1]:
         return replace(how, mask_tile=max(tile for tile in TILES if tile < how.mask_tile))
+    if part == "sampling" and how.together:
+        return replace(how, together=False)
     if how.sampling == "float32" and job.precision is None and job.device != "mps":
         return replace(how, sampling="bfloat16")
     return None
@@ -180,4 +188,6 @@ def told_smaller(before: Execution, found: Execution) -> str:
     """What `smaller` found, in words."""
     if found.mask_tile != before.mask_tile:
         return f"with the mask in tiles of {found.mask_tile} voxels"
+    if found.together != before.together:
+        return "with the branches of guidance one after the other"
     return f"in {found.sampling}"

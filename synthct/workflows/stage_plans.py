@@ -8,12 +8,18 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from math import ceil, prod
 from typing import Any, TypedDict
 
 from synthct.errors import MemoryBudgetError
 from synthct.models.maisi import plans
-from synthct.models.maisi.footprint import SamplingMemory, decoder_macs, sampling_memory
+from synthct.models.maisi.footprint import (
+    SamplingMemory,
+    decoder_macs,
+    quicker_together,
+    sampling_memory,
+)
 from synthct.models.settings import Precision
 from synthct.tiling.budget import Plan
 from synthct.workflows import machine
@@ -86,27 +92,28 @@ def sampling_options(job: Job) -> tuple[Precision, ...]:
 
 
 @lru_cache(maxsize=64)
-def _sampling(job: Job, precision: Precision) -> SamplingMemory:
+def _sampling(job: Job, precision: Precision, together: bool = False) -> SamplingMemory:
     return sampling_memory(
         job.spec,
         job.fed,
         precision,
-        branches=job.branches,
-        masks=job.masks,
+        guided=job.guided,
+        together=together,
         masked=job.masked,
         device=job.device,
     )
 
 
 def choose_sampling(job: Job, streamed: bool) -> SamplingMemory:
-    """The preferred type that fits.
+    """The preferred type that fits; the branches of guidance at once where that is quicker.
 
     Raises:
         MemoryBudgetError: none does.
     """
-    resident, options = resident_bytes(job, streamed), sampling_options(job)
-    for option in options:
-        chosen = _sampling(job, option)
+    resident, at_once = resident_bytes(job, streamed), quicker_together(job.guided, job.latent)
+    ways = (True, False) if at_once else (False,)
+    for option, together in product(sampling_options(job), ways):
+        chosen = _sampling(job, option, together)
         if job.budget_bytes is None or resident + chosen.peak <= job.budget_bytes:
             return chosen
     least = resident + chosen.peak
@@ -118,6 +125,7 @@ def sampling_stage(job: Job, chosen: SamplingMemory, streamed: bool) -> StagePla
     why = f"sampling in {chosen.precision}"
     if chosen.precision != options[0]:
         why += f" ({options[0]} needs {gib_up(resident + _sampling(job, options[0]).peak)} GiB)"
+    why += _branches_words(job, chosen, resident)
     rows = [_row(row.name, resident + row.peak_bytes, row.macs) for row in chosen.rows[1:]]
     if job.masked and job.spec.controlnet:
         once = _row("mask", resident + chosen.embedding, chosen.macs_once)
@@ -131,6 +139,19 @@ def sampling_stage(job: Job, chosen: SamplingMemory, streamed: bool) -> StagePla
         why,
         tuple(rows),
     )
+
+
+def _branches_words(job: Job, chosen: SamplingMemory, resident: int) -> str:
+    count = job.guided.branches
+    if count == 1:
+        return ""
+    if chosen.together:
+        return f", {count} branches of guidance at once"
+    why = f", {count} branches of guidance one after the other"
+    if not quicker_together(job.guided, job.latent):
+        return why
+    at_once = resident + _sampling(job, chosen.precision, True).peak
+    return f"{why} (at once needs {gib_up(at_once)} GiB)"
 
 
 def decoding_options(job: Job) -> tuple[Precision, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from synthct.diffusion.denoiser import Guided, worth_running
+from synthct.diffusion.denoiser import Guided, apart, worth_running
 
 
 def _constant(value: float) -> torch.Tensor:
@@ -13,12 +13,12 @@ def _constant(value: float) -> torch.Tensor:
 
 
 def test_one_term_is_the_usual_formula() -> None:
-    guided = Guided(lambda x, t: x, (3.0, lambda x, t: 2 * x))
+    guided = Guided(apart([lambda x, t: x, lambda x, t: 2 * x]), [3.0])
     torch.testing.assert_close(guided(torch.ones(1), 0), _constant(4.0))
 
 
 def test_terms_add_up_one_after_the_other() -> None:
-    guided = Guided(lambda x, t: x, (10.0, lambda x, t: 2 * x), (3.0, lambda x, t: 4 * x))
+    guided = Guided(apart([lambda x, t: x, lambda x, t: 2 * x, lambda x, t: 4 * x]), [10.0, 3.0])
     torch.testing.assert_close(guided(torch.ones(1), 0), _constant(1.0 + 10 * 1 + 3 * 2))
 
 

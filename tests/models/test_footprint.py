@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from synthct.models.maisi import footprint, networks
-from synthct.models.maisi.conditions import conditions
+from synthct.models.maisi.conditions import conditions, joined
 from synthct.models.maisi.control import MaskEmbedding
-from synthct.models.maisi.footprint import parameters, sampling_memory
+from synthct.models.maisi.footprint import Cost, parameters, quicker_together, sampling_memory
 from synthct.models.maisi.prediction import predict
 from synthct.models.maisi.spec import PRESETS, preset
 from synthct.models.maisi.tally import Tally
@@ -44,11 +44,50 @@ def test_the_walk_by_shape_is_the_pass_that_runs(name: str, half: bool) -> None:
     with torch.autocast("cpu", torch.bfloat16, enabled=half):
         mask = MaskEmbedding.of(controlnet, labels)
         with Traced() as trace:
-            predict(unet, mask, told, latent, torch.tensor([500.0]))
+            predict(unet, [mask], told, latent, torch.tensor([500.0]))
     tally = Tally(2 if half else 4, blocked=False)
     footprint._predict(tally, spec, (side, side, side), masked=True)
     assert tally.peak == pytest.approx(trace.peak, rel=0.05)
     assert tally.now == 0, "every map ends"
+
+
+@pytest.mark.parametrize("ways", [(0, 0), (0, 1), (0, 1, 1)])
+@torch.inference_mode()
+def test_the_walk_of_a_batch_is_the_pass_that_runs(ways: tuple[int, ...]) -> None:
+    spec, side = narrow("ct-rflow"), 16
+    unet, controlnet = pair(spec)
+    labels = np.zeros((side * spec.autoencoder.factor,) * 3, dtype=np.uint8)
+    told = joined([conditions(spec, regions=(), spacing_mm=(1.0, 1.0, 1.0)) for _ in ways])
+    latent = torch.randn(1, spec.autoencoder.latent_channels, side, side, side)
+    masks = [MaskEmbedding.of(controlnet, labels)] * len(ways)
+    with Traced() as trace:
+        predict(unet, masks, told, latent, torch.tensor([500.0]), ways)
+    tally = Tally(blocked=False)
+    sides = (side, side, side)
+    footprint._predict(tally, spec, sides, masked=True, rows=len(ways), ways=max(ways) + 1)
+    assert tally.peak == pytest.approx(trace.peak, rel=0.05)
+    assert tally.now == 0, "every map ends"
+
+
+def test_a_batch_takes_more_memory_and_never_more_work() -> None:
+    spec, size = preset("ct-rflow"), (128, 128, 128)
+    for cost in (Cost(2, 2, 1), Cost(2, 2, 2), Cost(3, 2, 2)):
+        apart, once = (
+            sampling_memory(spec, size, "float32", guided=cost, together=one)
+            for one in (False, True)
+        )
+        assert apart.peak < once.peak < cost.branches * apart.peak
+        shared = cost.modalities < cost.branches
+        assert (once.macs_per_step < apart.macs_per_step) is shared
+        assert shared or once.macs_per_step == apart.macs_per_step
+
+
+def test_a_batch_is_for_small_latents_and_for_branches_that_share_a_way_down() -> None:
+    by_modality, by_lesions = Cost(2, 1, 2), Cost(2, 2, 1)
+    assert quicker_together(by_modality, (24, 24, 24))
+    assert not quicker_together(by_modality, (64, 64, 64))
+    assert quicker_together(by_lesions, (64, 64, 64))
+    assert not quicker_together(Cost(), (16, 16, 16)), "one branch is no batch"
 
 
 def test_work_per_step_grows_with_the_voxels_and_attention_with_their_square() -> None:
@@ -62,12 +101,13 @@ def test_half_precision_guidance_and_masks_cost_what_they_should() -> None:
     spec, size = preset("ct-rflow"), (256, 256, 256)
     plain, half = (sampling_memory(spec, size, kind) for kind in ("float32", "bfloat16"))
     assert half.peak < 0.6 * plain.peak
-    guided = sampling_memory(spec, size, "float32", branches=2, masks=2)
+    guided = sampling_memory(spec, size, "float32", guided=Cost(2, 2, 1))
     assert guided.macs_per_step == 2 * plain.macs_per_step
-    both = sampling_memory(spec, size, "float32", branches=3, masks=2)
+    both = sampling_memory(spec, size, "float32", guided=Cost(3, 2, 2))
     assert both.macs_per_step == 3 * plain.macs_per_step and both.macs_once == 2 * plain.macs_once
-    assert both.peak == guided.peak
-    assert guided.peak - plain.peak == 64 * 64**3 * 4, "one more embedding of the mask"
+    latent = 4 * 64**3 * 4
+    assert both.peak - guided.peak == latent
+    assert guided.peak - plain.peak == 64 * 64**3 * 4 + latent, "one more embedding of the mask"
     assert sampling_memory(spec, size, "float32", masked=False).peak < plain.peak
 
 

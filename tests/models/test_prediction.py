@@ -40,11 +40,11 @@ def test_the_walk_gives_what_monai_gives(name: str) -> None:
         **told.unet_arguments(),
     )
     kept = latent.clone()
-    got = predict(unet, MaskEmbedding.of(controlnet, labels), told, latent, time)
+    got = predict(unet, [MaskEmbedding.of(controlnet, labels)], told, latent, time)
     torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
     assert torch.equal(latent, kept), "the noisy latent must stay as it is"
     without = unet(latent.clone(), time, **told.unet_arguments())
-    torch.testing.assert_close(predict(unet, None, told, latent, time), without)
+    torch.testing.assert_close(predict(unet, [], told, latent, time), without)
     assert not torch.allclose(got, without), "the mask must steer"
 
 

@@ -28,6 +28,7 @@ CLASS = 3
 REGIONS = ("chest", "abdomen")
 STEPS = 10
 FLOAT32 = Execution("float32", 16)
+AT_ONCE = replace(FLOAT32, together=True)
 
 
 def _generator(name: str, *, mask: bool) -> MaisiGenerator:
@@ -144,24 +145,29 @@ def _distance(ours: Tensor, theirs: Tensor) -> float:
     return float((ours - theirs).norm() / theirs.norm())
 
 
+@pytest.mark.parametrize("how", [FLOAT32, AT_ONCE], ids=["apart", "at once"])
 @pytest.mark.parametrize("mask", [True, False], ids=["controlnet", "image-only"])
 @pytest.mark.parametrize("scale", [0.0, 3.0], ids=["plain", "guided"])
-def test_rectified_flow_ends_where_the_reference_ends(mask: bool, scale: float) -> None:
+def test_rectified_flow_ends_where_the_reference_ends(
+    mask: bool, scale: float, how: Execution
+) -> None:
     generator = _generator("ct-rflow", mask=mask)
     labels = _labels() if mask else None
     tumours = scale if mask else 0.0
-    sampling = _sampling("rflow", STEPS, modality_guidance=scale, tumor_guidance=tumours)
+    words = {"modality_guidance": scale, "tumor_guidance": tumours, "execution": how}
+    sampling = _sampling("rflow", STEPS, **words)
     theirs = Reference(generator, labels, scale).rflow(_noise(), STEPS)
     assert _distance(_ours(generator, sampling, labels), theirs) <= 1e-5
     exact = replace(sampling, reference_times=False)
     assert _distance(_ours(generator, exact, labels), theirs) > 1e-4, "truncated steps show"
 
 
+@pytest.mark.parametrize("how", [FLOAT32, AT_ONCE], ids=["apart", "at once"])
 @pytest.mark.parametrize(("mask", "scale"), [(True, 0.0), (True, 3.0), (False, 0.0)])
-def test_ddpm_ends_where_the_reference_ends(mask: bool, scale: float) -> None:
+def test_ddpm_ends_where_the_reference_ends(mask: bool, scale: float, how: Execution) -> None:
     generator = _generator("ct-ddpm", mask=mask)
     labels = _labels() if mask else None
-    sampling = _sampling("ddpm", 4, tumor_guidance=scale)
+    sampling = _sampling("ddpm", 4, tumor_guidance=scale, execution=how)
     theirs = Reference(generator, labels, scale).ddpm(_noise(), 4, noise_seed(sampling))
     assert _distance(_ours(generator, sampling, labels), theirs) <= 1e-5
 
@@ -179,6 +185,28 @@ def test_no_branch_is_run_that_changes_nothing(modality: float, tumours: float, 
     assert len(asked) == calls == cost_of(Scales(tumours, modality)).branches
     seen = {branch.lesions for branch in branches(_sampling("rflow", 1, **words), _labels())}
     assert len(seen) == cost_of(Scales(tumours, modality)).masks
+
+
+@pytest.mark.parametrize(
+    ("modality", "tumours", "passes"),
+    [(3.0, 0.0, 2), (0.0, 3.0, 1), (3.0, 3.0, 2), (4.0, 2.0, 2)],
+)
+def test_branches_at_once_give_what_they_give_apart(
+    modality: float, tumours: float, passes: int
+) -> None:
+    """One pass for all, and one way down the U-Net for those that are told the same modality."""
+    generator = _generator("ct-rflow", mask=True)
+    words = {"modality_guidance": modality, "tumor_guidance": tumours}
+    apart = _ours(generator, _sampling("rflow", 3, **words), _labels())
+    down, out = generator.unet.down_blocks[0], generator.unet.out
+    counted: list[list[int]] = [[], []]
+    down.register_forward_pre_hook(
+        lambda _, args, kwargs: counted[0].append(len(kwargs["hidden_states"])), with_kwargs=True
+    )
+    out.register_forward_pre_hook(lambda _, args: counted[1].append(len(args[0])))
+    once = _ours(generator, _sampling("rflow", 3, execution=AT_ONCE, **words), _labels())
+    assert _distance(once, apart) <= 1e-5
+    assert counted == [[passes] * 3, [cost_of(Scales(tumours, modality)).branches] * 3]
 
 
 def test_a_mask_without_lesions_needs_no_second_branch() -> None:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthct.errors import MemoryBudgetError
+from synthct.models.maisi.footprint import Cost
 from synthct.models.maisi.spec import preset
 from synthct.workflows import machine
 from synthct.workflows.memory import Job, RunPlan, StageName, plan_run, smaller, told_smaller
@@ -162,6 +163,28 @@ def test_memory_that_runs_out_is_answered_until_nothing_smaller_is_known() -> No
     assert smaller(job, how, "sampling") == replace(how, sampling="bfloat16")
     assert smaller(replace(job, precision="float32"), how, "sampling") is None
     assert smaller(replace(job, device="mps"), how, "sampling") is None
+
+
+def test_the_branches_of_guidance_are_at_once_where_that_fits() -> None:
+    job = replace(_job("ct-rflow"), stage="sample", guided=Cost(2, 2, 1))
+    roomy = plan_run(job)
+    assert roomy.execution.together and "2 branches of guidance at once" in roomy.choice
+    tight = plan_run(replace(job, budget_bytes=roomy.peak_bytes - 1))
+    assert not tight.execution.together and tight.peak_bytes < roomy.peak_bytes
+    assert tight.execution.sampling == roomy.execution.sampling == "float32"
+    assert "one after the other (at once needs" in tight.choice
+    assert plan_run(replace(job, budget_bytes=_least(job))).peak_bytes <= _least(job)
+    large = replace(job, fed=(256, 256, 256), guided=Cost(2, 1, 2))
+    assert not plan_run(large).execution.together, "a batch of these is no quicker"
+    assert "branches" not in plan_run(replace(job, guided=Cost())).choice
+
+
+def test_memory_that_runs_out_in_a_batch_is_answered_without_one() -> None:
+    job = replace(_job(), guided=Cost(2, 2, 1))
+    how = replace(plan_run(job).execution, together=True)
+    found = smaller(job, how, "sampling")
+    assert found == replace(how, together=False)
+    assert told_smaller(how, found) == "with the branches of guidance one after the other"
 
 
 def test_the_document_names_every_stage_and_adds_up() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ REGIONS = ("head", "chest", "abdomen", "pelvis")
 
 @dataclass(frozen=True)
 class Conditions:
-    """Tensors of one sample: regions (1, 4), spacing (1, 3), modality class (1,)."""
+    """Tensors, a row for each prediction: regions (N, 4), spacing (N, 3), modality class (N,)."""
 
     top_region: torch.Tensor | None
     bottom_region: torch.Tensor | None
@@ -33,6 +33,21 @@ class Conditions:
             "spacing_tensor": self.spacing,
             "class_labels": self.modality_class,
         }
+
+
+def joined(rows: Sequence[Conditions]) -> Conditions:
+    """Conditions of several predictions as one batch; all of one model."""
+
+    def together(parts: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
+        told = [part for part in parts if part is not None]
+        return torch.cat(told) if told else None
+
+    return Conditions(
+        together([row.top_region for row in rows]),
+        together([row.bottom_region for row in rows]),
+        torch.cat([row.spacing for row in rows]),
+        together([row.modality_class for row in rows]),
+    )
 
 
 def label_bits(labels: npt.NDArray[Any]) -> torch.Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from synthct.models.maisi import walk
 from synthct.models.maisi.mask_spec import channels_in, channels_out, is_transposed
@@ -16,8 +16,21 @@ from synthct.models.maisi.spec import AutoencoderSpec, MaisiSpec
 from synthct.models.maisi.tally import FLOAT_BYTES, HALF_BYTES, Map, Row, Tally, Triple
 
 Precision = Literal["float32", "bfloat16"]
+
+
+class Cost(NamedTuple):
+    """Of a guided step: predictions, masks that they look at, modalities that they are told."""
+
+    branches: int = 1
+    masks: int = 1
+    modalities: int = 1
+
+
+PLAIN = Cost()
 TILES = (192, 128, 96, 64, 32)
 """Sides of a tile of the mask embedding, in voxels, from the least work to the least memory."""
+_SMALL_LATENT = 32**3
+"""Voxels up to which a batch takes less time (benchmarks/sample.py)."""
 _HEAP_BYTES = 40 * 2**20
 """Freed blocks that the C library keeps, and oneDNN's scratch: 18 to 68 MiB were seen on a CPU."""
 
@@ -30,10 +43,12 @@ class SamplingMemory:
         embedding: bytes while the mask is embedded.
         step: bytes during a step, the mask's embedding included.
         macs_once, macs_per_step: multiply-adds.
+        together: whether the branches of guidance are one batch.
         rows: the parts of a step.
     """
 
     precision: Precision
+    together: bool
     tile: int
     embedding: int
     step: int
@@ -51,36 +66,51 @@ def sampling_memory(
     size: Triple,
     precision: Precision,
     *,
-    branches: int = 1,
-    masks: int = 1,
+    guided: Cost = PLAIN,
+    together: bool = False,
     masked: bool = True,
     device: str = "cpu",
 ) -> SamplingMemory:
     """For an image grid of `size` voxels, sides multiples of the spec's `grid_multiple`.
 
     Args:
-        branches: predictions in a step; guidance compares two or three.
-        masks: embeddings that are kept; guidance on lesions looks at a second mask.
+        guided: what a step compares.
+        together: the branches as one batch; otherwise one after the other.
         masked: whether there is a mask (and the model has a ControlNet).
     """
     masked = masked and spec.controlnet
     tally = Tally(item_of(precision), blocked=device == "cpu")
     latent = _latent(spec, size)
-    kept = _hold_between_steps(tally, spec, latent, embeddings=masks * masked)
-    _predict(tally, spec, latent, masked=masked)
+    kept = _hold_between_steps(tally, spec, latent, guided, masked=masked)
+    if together:
+        _predict(tally, spec, latent, masked=masked, rows=guided.branches, ways=guided.modalities)
+    else:
+        _predict(tally, spec, latent, masked=masked)
+    times = 1 if together else guided.branches
     tile, embedding, once = TILES[0], 0, 0
     if masked:
         tile, embedding, once = _tiled(spec, size, precision, device, allowed=tally.peak - kept)
     beside = _HEAP_BYTES if device == "cpu" else 0
     return SamplingMemory(
         precision,
+        together,
         tile,
         embedding + kept + beside if masked else 0,
         tally.peak + beside,
-        once * masks,
-        tally.macs * branches,
-        tuple(Row(row.name, row.peak_bytes, row.macs * branches) for row in tally.rows),
+        once * guided.masks,
+        tally.macs * times,
+        tuple(Row(row.name, row.peak_bytes, row.macs * times) for row in tally.rows),
     )
+
+
+def quicker_together(guided: Cost, latent: Triple) -> bool:
+    """Whether one batch takes less time than the branches one after the other.
+
+    It reads the weights once, which shows on small latents; and branches that differ in nothing but
+    their masks share the U-Net's way down.
+    """
+    shared = guided.modalities < guided.branches
+    return guided.branches > 1 and (shared or prod(latent) <= _SMALL_LATENT)
 
 
 def item_of(precision: Precision) -> int:
@@ -96,7 +126,8 @@ def parameters(spec: MaisiSpec) -> dict[str, int]:
     counts = {"vae": vae.parameters, "unet": unet.parameters}
     if spec.controlnet:
         latent = control.hold(spec.autoencoder.latent_channels, (least, least, least))
-        walk.controlnet(control, spec, latent, walk.time_layers(control, spec, unet=False))
+        skips = walk.unet_down(Tally(), spec, latent, 0)
+        walk.controlnet(control, spec, latent, walk.time_layers(control, spec, unet=False), skips)
         walk.embedding(control, spec, (least, least, least))
         counts["controlnet"] = control.parameters
     return counts
@@ -155,25 +186,31 @@ def _latent(spec: MaisiSpec, size: Triple) -> Triple:
     return i, j, k
 
 
-def _hold_between_steps(tally: Tally, spec: MaisiSpec, latent: Triple, embeddings: int) -> int:
-    """Mask embeddings, noise, latent, prediction, and the sum that becomes the next latent."""
-    for _ in range(embeddings):
+def _hold_between_steps(
+    tally: Tally, spec: MaisiSpec, latent: Triple, guided: Cost, *, masked: bool
+) -> int:
+    """Mask embeddings, noise, latent, predictions, and the sum that becomes the next latent."""
+    for _ in range(guided.masks * masked):
         tally.hold(spec.unet.num_channels[0], latent)
-    for _ in range(4):
+    for _ in range(3 + guided.branches):
         tally.hold(spec.autoencoder.latent_channels, latent, FLOAT_BYTES)
     return tally.now
 
 
-def _predict(tally: Tally, spec: MaisiSpec, latent: Triple, *, masked: bool) -> None:
-    """`prediction.predict`, a row for each part."""
+def _predict(
+    tally: Tally, spec: MaisiSpec, latent: Triple, *, masked: bool, rows: int = 1, ways: int = 1
+) -> None:
+    """`prediction.predict`, a row for each part; `rows` predictions, `ways` down the U-Net."""
     tally.part("between steps")
+    tally.batch = ways
     source = Map(spec.autoencoder.latent_channels, latent, FLOAT_BYTES)
     width = walk.time_layers(tally, spec, unet=True)
     skips = walk.unet_down(tally, spec, source, width)
     tally.part("U-Net down")
-    residual = None
+    residual, tally.batch = None, rows
     if masked:
-        residual = walk.controlnet(tally, spec, source, walk.time_layers(tally, spec, unet=False))
+        temb = walk.time_layers(tally, spec, unet=False)
+        residual = walk.controlnet(tally, spec, source, temb, skips)
         tally.part("ControlNet")
     hidden = walk.middle(tally, spec.unet, skips[-1], width)
     if residual is not None:

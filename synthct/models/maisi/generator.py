@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,18 +14,19 @@ from monai.apps.generation.maisi.networks.autoencoderkl_maisi import Autoencoder
 from monai.apps.generation.maisi.networks.controlnet_maisi import ControlNetMaisi
 from monai.apps.generation.maisi.networks.diffusion_model_unet_maisi import DiffusionModelUNetMaisi
 
-from synthct.diffusion.denoiser import Denoiser
 from synthct.errors import RanOutOfMemory
 from synthct.geometry import Geometry, Shape, Spacing
-from synthct.models.maisi.conditions import conditions
+from synthct.models.maisi.conditions import Conditions, conditions, joined
 from synthct.models.maisi.control import TILE, MaskEmbedding
 from synthct.models.maisi.decode import ImageSink, decode
 from synthct.models.maisi.guidance import (
     UNKNOWN_MODALITY,
     Bound,
+    Told,
     autocast,
     branches,
     denoiser,
+    ways_down,
 )
 from synthct.models.maisi.hu_file import Box, HuFile
 from synthct.models.maisi.plans import decode_plan
@@ -61,7 +62,7 @@ class MaisiGenerator:
     def execution(self) -> Execution:
         """What is done where no plan says otherwise: bfloat16 where the device is fast in it."""
         fast = self.bfloat16 and fast_bfloat16(self.device)
-        return Execution("bfloat16" if fast else "float32", TILE)
+        return Execution("bfloat16" if fast else "float32", TILE, together=True)
 
     @property
     def precision(self) -> str:
@@ -166,16 +167,20 @@ class MaisiGenerator:
         if sampling.compile:
             compile_blocks(self.unet)
 
-        def bind(modality: bool, mask: MaskEmbedding | None) -> Denoiser:
+        def row(modality: bool) -> Conditions:
             code = sampling.modality_class if modality else UNKNOWN_MODALITY
-            told = conditions(
+            return conditions(
                 self.spec,
                 regions=regions,
                 spacing_mm=spacing_mm,
                 modality_class=CT_CLASS if code is None else code,
                 device=self.device,
             )
-            return Bound(self.unet, told, mask, how)
+
+        def bind(told: Sequence[Told]) -> Bound:
+            rows = joined([row(modality) for modality, _ in told])
+            masks = tuple(mask for _, mask in told if mask is not None)
+            return Bound(self.unet, rows, masks, how, ways_down(told))
 
         with telling_of_memory("embedding"):
             told = denoiser(
@@ -183,6 +188,7 @@ class MaisiGenerator:
                 labels,
                 bind=bind,
                 embed=lambda shown: self._embedding(shown, padded, how),
+                together=how.together,
             )
         with telling_of_memory("sampling"):
             noise = draw_noise(self._latent_shape(padded), sampling).to(self.device)

@@ -6,7 +6,7 @@ own, and one scale for both gives the reference's numbers (MAISI.md section 2).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,17 +15,20 @@ import numpy.typing as npt
 import torch
 from monai.apps.generation.maisi.networks.diffusion_model_unet_maisi import DiffusionModelUNetMaisi
 
-from synthct.diffusion.denoiser import Denoiser, Guided, worth_running
+from synthct.diffusion.denoiser import Denoiser, Guided, apart, worth_running
 from synthct.labels.groups import GUIDED_LESIONS, LESION_HOSTS
 from synthct.models.maisi.conditions import Conditions
 from synthct.models.maisi.control import MaskEmbedding
-from synthct.models.maisi.prediction import predict
+from synthct.models.maisi.prediction import ALONE, predict
+from synthct.models.maisi.small_maps import small_maps
 from synthct.models.settings import Execution, Sampling
 
 MODALITY, LESIONS = "modality", "lesions"
 UNKNOWN_MODALITY = 0
 
 Labels = npt.NDArray[Any]
+Told = tuple[bool, MaskEmbedding | None]
+"""Whether a branch is told the modality, and the mask that it looks at."""
 
 
 @dataclass(frozen=True)
@@ -39,17 +42,30 @@ class Branch:
 
 @dataclass(frozen=True)
 class Bound:
-    """U-Net and ControlNet with everything bound but the noisy latent and the time."""
+    """U-Net and ControlNet with everything bound but the noisy latent and the time.
+
+    Attributes:
+        told: a row for each prediction.
+        masks: of each prediction its own, or none at all.
+        ways: see `prediction.predict`.
+    """
 
     unet: DiffusionModelUNetMaisi
     told: Conditions
-    mask: MaskEmbedding | None
+    masks: tuple[MaskEmbedding, ...]
     how: Execution
+    ways: tuple[int, ...] = ALONE
 
     def __call__(self, latent: torch.Tensor, timestep: float) -> torch.Tensor:
+        """(N, C, x, y, z), N predictions, float32."""
         time = torch.tensor([timestep], dtype=torch.float32, device=latent.device)
-        with autocast(self.how, latent.device):
-            return predict(self.unet, self.mask, self.told, latent, time).float()
+        device, precision = latent.device, self.how.sampling
+        with autocast(self.how, device), small_maps(device, precision):
+            return predict(self.unet, self.masks, self.told, latent, time, self.ways).float()
+
+    def each(self, latent: torch.Tensor, timestep: float) -> Sequence[torch.Tensor]:
+        """The predictions one by one, from one pass."""
+        return list(self(latent, timestep).split(1))
 
 
 def branches(sampling: Sampling, labels: Labels | None) -> tuple[Branch, ...]:
@@ -68,26 +84,34 @@ def denoiser(
     asked: tuple[Branch, ...],
     labels: Labels | None,
     *,
-    bind: Callable[[bool, MaskEmbedding | None], Denoiser],
+    bind: Callable[[Sequence[Told]], Bound],
     embed: Callable[[Labels | None], MaskEmbedding | None],
+    together: bool = False,
 ) -> Denoiser:
     """The branches put together; branches of the same mask share its embedding.
 
     Args:
-        bind: (modality told, mask) → the networks with their conditions.
+        bind: the networks with the conditions of these branches, as one batch.
         embed: computes the embedding of a mask.
+        together: run the branches as one batch, instead of one after the other.
     """
     masks: dict[bool, MaskEmbedding | None] = {}
-    bound: list[Denoiser] = []
+    told: list[Told] = []
     for one in asked:
         if one.lesions not in masks:
             shown = labels if one.lesions or labels is None else without_lesions(labels)
             masks[one.lesions] = embed(shown)
-        bound.append(bind(one.modality, masks[one.lesions]))
-    if len(bound) == 1:
-        return bound[0]
+        told.append((one.modality, masks[one.lesions]))
+    if len(told) == 1:
+        return bind(told)
     scales = [one.scale for one in asked[1:]]
-    return Guided(bound[0], *zip(scales, bound[1:], strict=True))
+    return Guided(bind(told).each if together else apart([bind([one]) for one in told]), scales)
+
+
+def ways_down(told: Sequence[Told]) -> tuple[int, ...]:
+    """Of each branch, the first one that is told the same modality."""
+    modalities = [modality for modality, _ in told]
+    return tuple(modalities.index(one) for one in modalities)
 
 
 def autocast(how: Execution, device: torch.device) -> torch.autocast:

@@ -1,14 +1,15 @@
-"""One prediction of U-Net and ControlNet, walked block by block so that little is alive at once.
+"""Predictions of U-Net and ControlNet, walked block by block so that little is alive at once.
 
 The same sums as MONAI's two forward passes, by MONAI's own blocks; nothing of them is edited. What
 differs is when a map is let go: each residual of the ControlNet is added to its skip connection at
 once (MONAI keeps the lists of all of them), and a skip connection ends with the block that reads it
-(MONAI's U-Net keeps every one to the end).
+(MONAI's U-Net keeps every one to the end). And predictions of one modality share the U-Net's way
+down, which has not met the mask yet.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 import torch
@@ -18,26 +19,39 @@ from torch import nn
 from synthct.models.maisi.conditions import Conditions
 from synthct.models.maisi.control import MaskEmbedding
 
+ALONE = (0,)
+
 
 def predict(
     unet: DiffusionModelUNetMaisi,
-    mask: MaskEmbedding | None,
+    masks: Sequence[MaskEmbedding],
     told: Conditions,
     latent: torch.Tensor,
     timestep: torch.Tensor,
+    ways: Sequence[int] = ALONE,
 ) -> torch.Tensor:
-    """What the U-Net makes of `latent` (1, C, x, y, z) at `timestep` (1,), steered by the mask.
+    """What the U-Net makes of `latent` (1, C, x, y, z) at `timestep` (1,), steered by the masks.
 
     Equals `unet(latent, timestep, …)` with the residuals of the ControlNet at scale 1.
+
+    Args:
+        masks: of each prediction its own, or none at all.
+        told: a row for each prediction.
+        ways: of each prediction, which way down the U-Net it has: a row of `told`, counted
+            without gaps from 0. Those that share one differ in nothing but their masks.
+
+    Returns:
+        (N, C, x, y, z), N predictions.
     """
+    timestep = timestep.expand(len(ways))
     time = unet._get_time_and_class_embedding(latent, timestep, told.modality_class)
     time = unet._get_input_embeddings(time, told.top_region, told.bottom_region, told.spacing)
-    hidden, skips = unet._apply_down_blocks(unet.conv_in(latent), time, None, None)
+    skips = _down(unet, latent, time[: max(ways) + 1])
     middle = None
-    if mask is not None:
-        middle = _add_residuals(mask, skips, latent, timestep, told.modality_class)
-    # The last skip is `hidden` itself, as in MONAI: what was added to the one is in the other.
-    hidden = unet.middle_block(hidden, time, None)
+    if masks:
+        middle = _add_residuals(masks, skips, latent, timestep, told.modality_class, ways)
+    # The last skip is the hidden map too, as in MONAI: what was added to the one is in the other.
+    hidden = unet.middle_block(skips[-1], time, None)
     if middle is not None:
         hidden += middle
     for block in unet.up_blocks:
@@ -49,29 +63,53 @@ def predict(
     return out
 
 
+def _down(
+    unet: DiffusionModelUNetMaisi, latent: torch.Tensor, time: torch.Tensor
+) -> list[torch.Tensor]:
+    """The skip connections, a row for each row of `time`."""
+    hidden = unet.conv_in(_repeated(latent, len(time)))
+    skips: list[torch.Tensor] = unet._apply_down_blocks(hidden, time, None, None)[1]
+    return skips
+
+
 def _add_residuals(
-    mask: MaskEmbedding,
+    masks: Sequence[MaskEmbedding],
     skips: list[torch.Tensor],
     latent: torch.Tensor,
     timestep: torch.Tensor,
     classes: torch.Tensor | None,
+    ways: Sequence[int],
 ) -> torch.Tensor:
-    """Add the ControlNet's residuals to the U-Net's skips in place; return that of the middle."""
-    net = mask.controlnet
+    """Add the ControlNet's residuals to the U-Net's skips; return that of the middle."""
+    net = masks[0].controlnet
     time = net._prepare_time_and_class_embedding(latent, timestep, classes)
-    hidden = net._apply_initial_convolution(latent)
-    hidden += mask.embedding
-    onto = zip(skips, net.controlnet_down_blocks, strict=True)
-    _add_one(onto, hidden)
+    hidden = net._apply_initial_convolution(_repeated(latent, len(masks)))
+    for row, mask in enumerate(masks):
+        hidden[row : row + 1] += mask.embedding
+    blocks = enumerate(net.controlnet_down_blocks)
+    _add_one(skips, blocks, hidden, ways)
     for block in net.down_blocks:
         hidden, maps = block(hidden_states=hidden, temb=time, context=None)
         while maps:
-            _add_one(onto, maps.pop(0))
+            _add_one(skips, blocks, maps.pop(0), ways)
     hidden = net.middle_block(hidden_states=hidden, temb=time, context=None)
     middle: torch.Tensor = net.controlnet_mid_block(hidden)
     return middle
 
 
-def _add_one(onto: Iterator[tuple[torch.Tensor, nn.Module]], hidden: torch.Tensor) -> None:
-    skip, block = next(onto)
-    skip += block(hidden)
+def _add_one(
+    skips: list[torch.Tensor],
+    blocks: Iterator[tuple[int, nn.Module]],
+    hidden: torch.Tensor,
+    ways: Sequence[int],
+) -> None:
+    """Each prediction's residual to its skip; where a skip is shared, to a copy of its own."""
+    at, block = next(blocks)
+    residual = block(hidden)
+    if len(skips[at]) < len(ways):
+        skips[at] = torch.cat([skips[at][way : way + 1] for way in ways])
+    skips[at] += residual
+
+
+def _repeated(latent: torch.Tensor, rows: int) -> torch.Tensor:
+    return latent if rows == 1 else latent.expand(rows, *latent.shape[1:])

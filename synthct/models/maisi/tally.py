@@ -17,15 +17,16 @@ _BLOCK = 16  # oneDNN lays channels out in blocks of 16 on a CPU with AVX-512
 
 @dataclass(frozen=True)
 class Map:
-    """A feature map: channels, voxels along i, j, k, and bytes of an element."""
+    """A feature map: channels, voxels along i, j, k, bytes of an element, and samples."""
 
     channels: int
     size: Triple
     item: int
+    batch: int = 1
 
     @property
     def bytes(self) -> int:
-        return self.channels * prod(self.size) * self.item
+        return self.batch * self.channels * prod(self.size) * self.item
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,12 @@ class Tally:
         item: bytes of an element that a convolution or a linear layer writes.
         blocked: whether the library copies a convolution's input into its own order (oneDNN on
             CPUs; measured growth of RssAnon is input + output, or twice the output if larger).
+        batch: samples that a layer is given from now on.
     """
 
     item: int = FLOAT_BYTES
     blocked: bool = True
+    batch: int = 1
     now: int = 0
     peak: int = 0
     macs: int = 0
@@ -59,7 +62,7 @@ class Tally:
 
     def hold(self, channels: int, size: Triple, item: int | None = None) -> Map:
         """A new map."""
-        made = Map(channels, size, self.item if item is None else item)
+        made = Map(channels, size, self.item if item is None else item, self.batch)
         self.now += made.bytes
         self._see(self.now)
         return made
@@ -80,7 +83,7 @@ class Tally:
         i, j, k = (-(-n // stride) for n in source.size)
         weights = source.channels * channels * kernel**3
         self.parameters += weights + channels
-        self.macs += weights * i * j * k
+        self.macs += self.batch * weights * i * j * k
         made = self.hold(channels, (i, j, k))
         self._see(self.now + self._workspace(source, made, weights))
         return made
@@ -88,7 +91,7 @@ class Tally:
     def linear(self, into: int, out: int, tokens: int = 1) -> None:
         """Weights and work of a linear layer; its map, where it has a large one, is `hold`'s."""
         self.parameters += into * out + out
-        self.macs += into * out * tokens
+        self.macs += self.batch * into * out * tokens
 
     def part(self, name: str) -> None:
         """Close a part of the pass: a row with its own peak and work."""
@@ -103,7 +106,7 @@ class Tally:
         if not self.blocked:
             return 0
         copies = (
-            -(-one.channels // _BLOCK) * _BLOCK * prod(one.size) * self.item
+            one.batch * -(-one.channels // _BLOCK) * _BLOCK * prod(one.size) * self.item
             for one in (source, made)
         )
         casts = FLOAT_BYTES // self.item  # a cast to bfloat16, then the library's order

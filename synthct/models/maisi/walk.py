@@ -25,16 +25,17 @@ def unet_down(t: Tally, spec: MaisiSpec, latent: Map, temb: int) -> list[Map]:
     return skips
 
 
-def controlnet(t: Tally, spec: MaisiSpec, latent: Map, temb: int) -> Map:
-    """The residual of the middle; the others end as they are added to the U-Net's skips."""
+def controlnet(t: Tally, spec: MaisiSpec, latent: Map, temb: int, skips: list[Map]) -> Map:
+    """The residual of the middle; the others end as they are added to the U-Net's `skips`."""
     hidden = t.conv(latent, spec.unet.num_channels[0])
-    _residual(t, hidden)
+    onto = iter(range(len(skips)))
+    _residual(t, hidden, skips, next(onto))
     for level in range(len(spec.unet.num_channels)):
         states = _down_block(t, spec.unet, level, hidden, temb)
         t.free(hidden)
         hidden = states[-1]
         for state in states:
-            _residual(t, state)
+            _residual(t, state, skips, next(onto))
             if state is not hidden:
                 t.free(state)
     last = middle(t, spec.unet, hidden, temb)
@@ -103,8 +104,13 @@ def time_layers(t: Tally, spec: MaisiSpec, *, unet: bool) -> int:
     return width * len(inputs)
 
 
-def _residual(t: Tally, state: Map) -> None:
-    t.free(t.conv(state, state.channels, kernel=1))
+def _residual(t: Tally, state: Map, skips: list[Map], at: int) -> None:
+    """A skip that several predictions share becomes a copy for each."""
+    made, skip = t.conv(state, state.channels, kernel=1), skips[at]
+    if skip.batch < t.batch:
+        skips[at] = t.like(skip)
+        t.free(skip)
+    t.free(made)
 
 
 def _down_block(t: Tally, unet: UNetSpec, level: int, hidden: Map, temb: int) -> list[Map]:
@@ -189,7 +195,7 @@ def _attention(t: Tally, unet: UNetSpec, level: int, x: Map) -> Map:
     normed = t.norm(x)
     for _ in range(3 + unet.include_fc):
         t.linear(width, width, tokens)
-    t.macs += 2 * tokens * tokens * width
+    t.macs += t.batch * 2 * tokens * tokens * width
     made = [t.hold(width, x.size) for _ in range(4 + unet.include_fc)]  # q, k, v, sum, projection
     t.free(*made[:-1], normed)
     out = t.hold(width, x.size, max(x.item, t.item))
@@ -209,7 +215,7 @@ def _transformer(t: Tally, context: int, x: Map) -> Map:
         for _ in range(2):
             t.linear(looked_at, width, others)
         t.linear(width, width, tokens)
-        t.macs += 2 * tokens * others * width
+        t.macs += t.batch * 2 * tokens * others * width
     t.free(*[t.hold(width, x.size) for _ in range(4)])
     t.parameters += 2 * width
     t.linear(width, 8 * width, tokens)
