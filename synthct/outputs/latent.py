@@ -12,10 +12,11 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from synthct.atomic import replacing
-from synthct.errors import InputError
+from synthct.errors import InputError, UsageError
 from synthct.geometry import Geometry
 
 SUFFIX = ".npz"
+_OF_VOLUMES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")
 
 
 class LatentRecord(BaseModel):
@@ -41,7 +42,14 @@ class LatentRecord(BaseModel):
 
 
 def latent_path(path: Path) -> Path:
-    """`path`, with the suffix that such a file has."""
+    """`path`, with the suffix that such a file has.
+
+    Raises:
+        UsageError: it is the name of a volume, or a folder.
+    """
+    if path.name.lower().endswith(_OF_VOLUMES) or path.is_dir():
+        what = "a folder" if path.is_dir() else "the name of a volume"
+        raise UsageError(f"{path}: {what}; a latent is no volume", f"name a file {SUFFIX}")
     return path if path.suffix == SUFFIX else path.with_name(path.name + SUFFIX)
 
 

@@ -67,6 +67,16 @@ def is_nifti_name(path: Path) -> bool:
     return path.name.lower().endswith((".nii", ".nii.gz"))
 
 
+def require_nifti_name(path: Path) -> None:
+    """What is written here is NIfTI, by its name too.
+
+    Raises:
+        UsageError: the name is not .nii or .nii.gz.
+    """
+    if not is_nifti_name(path):
+        raise UsageError(f"{path.name}: not a NIfTI name", "end it in .nii.gz or .nii")
+
+
 def read_nifti(path: Path | str) -> NiftiFile:
     """Read a 3D NIfTI-1 or -2 file; trailing axes of length 1 are dropped.
 
@@ -304,8 +314,7 @@ def _new_header(geometry: Geometry, dtype: np.dtype[Any], description: str) -> N
 
 
 def _write(path: Path, array: npt.NDArray[Any], header: Nifti1Header, overwrite: bool) -> None:
-    if not is_nifti_name(path):
-        raise UsageError(f"{path.name}: not a NIfTI name", "end it in .nii.gz or .nii")
+    require_nifti_name(path)
     with replacing(path, overwrite=overwrite) as temporary, open(temporary, "wb") as file:
         if not path.name.lower().endswith(".gz"):
             _write_stream(file, array, header)

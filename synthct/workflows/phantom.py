@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from synthct.atomic import refuse_existing
-from synthct.errors import UsageError
 from synthct.geometry import Shape, Spacing
 from synthct.labels.scheme import maisi_name
 from synthct.phantom import make_phantom
-from synthct.volume.nifti import is_nifti_name, write_labels
+from synthct.volume.nifti import require_nifti_name, write_labels
 from synthct.volume.volume import LabelVolume
 
 DEFAULT_SPACING_MM: Spacing = (3.0, 3.0, 3.0)
@@ -67,8 +66,7 @@ def write_phantom(
         OutputError: the folder cannot be written, or the disk is full.
     """
     output = Path(output)
-    if not is_nifti_name(output):
-        raise UsageError(f"{output.name}: not a NIfTI name", "end it in .nii.gz or .nii")
+    require_nifti_name(output)
     if not overwrite:
         refuse_existing(output)
     labels = make_phantom(region, spacing_mm, seed, lesions=lesions, shape=size)

@@ -23,7 +23,7 @@ from synthct.models.maisi.autoencoder import MaisiAutoencoder
 from synthct.outputs.latent import LatentRecord, latent_path, read_latent, write_latent
 from synthct.record import tool_version
 from synthct.volume.intensity import HU_MAX, HU_MIN
-from synthct.volume.nifti import write_volume
+from synthct.volume.nifti import require_nifti_name, write_volume
 from synthct.volume.reading import read_image
 from synthct.volume.resample import from_ras, resample_image, to_ras
 from synthct.volume.volume import Volume
@@ -101,7 +101,8 @@ def encode(
         progress: told how far it is.
 
     Raises:
-        UsageError: the model has no autoencoder of images; the output exists.
+        UsageError: the model has no autoencoder of images; the output exists, or has the name of
+            something else.
         InputError: the image cannot be read, or the output not be written.
         MemoryBudgetError, WeightsError: as in the exit codes 5 and 6.
     """
@@ -143,11 +144,12 @@ def decode(
     """Write the volume of a latent, on the grid that it was encoded from.
 
     Raises:
-        UsageError: the latent is of other weights; the output exists.
+        UsageError: the latent is of other weights; the output exists, or is no name of a volume.
         InputError: no latent of ours, or the output cannot be written.
         MemoryBudgetError, WeightsError: as in the exit codes 5 and 6.
     """
     progress = progress or SilentProgress()
+    require_nifti_name(output)
     _refuse_existing(output, overwrite)
     latent, record = read_latent(latent_file)
     machine = _Machine(codec, progress, several=True)

@@ -202,6 +202,24 @@ def test_mr_keeps_its_own_units(scale: float, mr_codec: Codec, tmp_path: Path) -
     assert len(np.unique(back)) > 20
 
 
+@pytest.mark.parametrize("name", ["x.nii.gz", "x.NII", "x.mha", "folder"])
+def test_a_latent_has_no_name_of_something_else(
+    scan: Path, codec: Codec, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(UsageError, match="no volume"):
+        encode(scan, tmp_path / name, codec)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_volume_s_name_is_held_against_its_kind_before_any_work(
+    codec: Codec, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="not a NIfTI name"):
+        decode(tmp_path / "not even there.npz", tmp_path / "back.npz", codec)
+
+
 def test_the_commands(
     scan: Path, codec: Codec, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
