@@ -94,6 +94,7 @@ def _render_show(result: Mapping[str, Any]) -> str:
     rows = {
         "task": f"{result['task']}, {result['modality']}, {result['body_part']}",
         "source": f"{result['source']} ({'here' if result['present'] else 'not here'})",
+        "revision": _revisions(result),
         "folder": result["folder"],
         "files": ", ".join(_file_names(result)),
         "licence": result["licence"] + (", non-commercial" if result["noncommercial"] else ""),
@@ -112,6 +113,13 @@ def _render_show(result: Mapping[str, Any]) -> str:
     table = [f"  {_view(row)}" for row in result["fields_of_view"]]
     views = ["published fields of view:", *table] if table else []
     return "\n".join([f"{result['name']}: {result['title']}", *lines, *views])
+
+
+def _revisions(result: Mapping[str, Any]) -> str:
+    if not result["hub"]:
+        return "none"
+    pinned = [f"{repo} at {commit[:12]}" for repo, commit in result["revisions"].items()]
+    return ", ".join(pinned) or "none recorded yet: the first pull pins one"
 
 
 def _file_names(result: Mapping[str, Any]) -> list[str]:

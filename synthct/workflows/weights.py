@@ -8,6 +8,7 @@ from typing import Any
 
 from synthct.checkpoints import catalogue, store
 from synthct.checkpoints.catalogue import Entry
+from synthct.checkpoints.pulled import read_pulled
 from synthct.errors import DamagedWeights, MissingWeights, UnsafeWeights, WeightsError
 
 
@@ -22,6 +23,9 @@ def list_models() -> dict[str, Any]:
 def show(name: str = catalogue.DEFAULT_MODEL, weights: Path | None = None) -> dict[str, Any]:
     """The whole catalogue entry of a model, with its files on this machine.
 
+    `conditions.mask` says whether it follows a mask; `revisions` the commit of each repository that
+    was fetched from, which later pulls stay at.
+
     Raises:
         UsageError: the catalogue has no such model.
     """
@@ -29,6 +33,8 @@ def show(name: str = catalogue.DEFAULT_MODEL, weights: Path | None = None) -> di
     folder = store.folder_of(entry, weights)
     return {
         **entry.model_dump(mode="json"),
+        "conditions": {"mask": entry.task == "mask-to-ct", **entry.conditions.model_dump()},
+        "revisions": {file.repo: file.revision for file in read_pulled(entry.name).files.values()},
         "folder": str(store.found_in(entry, weights)),
         "present": store.present(entry, weights),
         "card": _card(folder),

@@ -35,6 +35,8 @@ def test_list_names_the_default_first() -> None:
 
 def test_show_says_what_is_here(folder: Path, tmp_path: Path) -> None:
     assert weights.show(NAME, folder)["present"] is True
+    assert weights.show(NAME, folder)["conditions"]["mask"] is True
+    assert weights.show("maisi-mr-rflow")["conditions"]["mask"] is False
     assert weights.show(NAME, tmp_path / "nowhere")["present"] is False
     with pytest.raises(UsageError):
         weights.show("nothing")

@@ -55,6 +55,7 @@ def _serve(hub: Hub, name: str) -> None:
 def test_a_model_is_fetched_recorded_and_found(hub: Hub) -> None:
     _serve(hub, CT)
     entry = catalogue.entry(CT)
+    assert show(CT)["revisions"] == {}
     with pytest.raises(MissingWeights) as caught:
         store.locate(entry)
     assert f"weights pull {CT}" in caught.value.hint
@@ -68,6 +69,7 @@ def test_a_model_is_fetched_recorded_and_found(hub: Hub) -> None:
     assert found.files["unet"].read_bytes() == content
     assert found.within("unet") in found.files["unet"].parents
     assert show(CT)["present"] is True
+    assert show(CT)["revisions"] == {entry.hub["unet"].repo: COMMIT}
     assert show(CT)["sha256"]["unet"] == record.sha256
 
 
