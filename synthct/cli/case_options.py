@@ -18,15 +18,18 @@ from synthct.cli.words import (
     ForceOption,
     GridChoice,
     GridOption,
+    GuidanceOption,
     LabelsOption,
     MaskOption,
     MaxMemoryOption,
+    ModalityGuidanceOption,
     ModelOption,
     PlaneOption,
     RegionOption,
     SizeOption,
     SkullStrippedOption,
     SpacingOption,
+    TumorGuidanceOption,
     UnknownIds,
     UnknownOption,
     WeightsOption,
@@ -47,6 +50,9 @@ class CaseOptions:
     contrast: ContrastOption = None
     skull_stripped: SkullStrippedOption = False
     plane: PlaneOption = None
+    guidance: GuidanceOption = None
+    tumor_guidance: TumorGuidanceOption = None
+    modality_guidance: ModalityGuidanceOption = None
     labels: LabelsOption = "auto"
     unknown: UnknownOption = UnknownIds.error
     body: BodyOption = BodyChoice.auto
@@ -70,6 +76,9 @@ class CaseOptions:
             "contrast": self.contrast,
             "skull_stripped": self.skull_stripped,
             "plane": None if self.plane is None else self.plane.value,
+            "guidance": self.guidance,
+            "tumor_guidance": self.tumor_guidance,
+            "modality_guidance": self.modality_guidance,
             "labels": self.labels,
             "unknown": self.unknown.value,
             "body": self.body.value,

@@ -68,22 +68,6 @@ def generate(
         TimeSteps,
         typer.Option("--time-steps", help="Exact, or truncated as in the reference (parity)."),
     ] = TimeSteps.exact,
-    guidance: Annotated[
-        float | None,
-        typer.Option(
-            "--guidance",
-            min=0.0,
-            help="Scale of what the model's own is for (lesions for CT, contrast for MR).",
-        ),
-    ] = None,
-    tumor_guidance: Annotated[
-        float | None,
-        typer.Option("--tumor-guidance", min=0.0, help="Push the mask's lesions; 0 and 1: off."),
-    ] = None,
-    modality_guidance: Annotated[
-        float | None,
-        typer.Option("--modality-guidance", min=0.0, help="Push the contrast; 0 and 1: off."),
-    ] = None,
     compile_network: Annotated[
         bool, typer.Option("--compile", help="Let torch.compile fuse the network (minutes, once).")
     ] = False,
@@ -156,9 +140,6 @@ def generate(
         "steps": steps,
         "sampler": None if sampler is None else sampler.value,
         "time_steps": time_steps.value,
-        "guidance": guidance,
-        "tumor_guidance": tumor_guidance,
-        "modality_guidance": modality_guidance,
         "compile": compile_network,
         "label_out": label_out.value,
         "norms": norms,

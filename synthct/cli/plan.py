@@ -49,7 +49,7 @@ def plan(
     ] = None,
     guidance: Annotated[
         float | None,
-        typer.Option("--guidance", metavar="S", help="Default: the model's; above 0 costs double."),
+        typer.Option("--guidance", metavar="S", help="Default: the model's; 0 and 1 cost nothing."),
     ] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,

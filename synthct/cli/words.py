@@ -143,6 +143,22 @@ MaxMemoryOption = Annotated[
     str | None,
     typer.Option("--max-memory", metavar="SIZE", help="Bound on the memory, e.g. 16G (GiB)."),
 ]
+GuidanceOption = Annotated[
+    float | None,
+    typer.Option(
+        "--guidance",
+        min=0.0,
+        help="Scale of what the model's own is for (lesions for CT, contrast for MR).",
+    ),
+]
+TumorGuidanceOption = Annotated[
+    float | None,
+    typer.Option("--tumor-guidance", min=0.0, help="Push the mask's lesions; 0 and 1: off."),
+]
+ModalityGuidanceOption = Annotated[
+    float | None,
+    typer.Option("--modality-guidance", min=0.0, help="Push the contrast; 0 and 1: off."),
+]
 ForceOption = Annotated[
     bool, typer.Option("--force", help="Go on outside the model's field of view.")
 ]

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 
 from synthct.checkpoints import catalogue
 from synthct.errors import RanOutOfMemory, SynthctError, UsageError
@@ -62,9 +62,6 @@ class GenerateRequest(Request):
     samples: PositiveInt = 1
     retries: NonNegativeInt = 2
     steps: PositiveInt | None = None
-    guidance: Annotated[float, Field(ge=0)] | None = None
-    tumor_guidance: Annotated[float, Field(ge=0)] | None = None
-    modality_guidance: Annotated[float, Field(ge=0)] | None = None
     sampler: SamplerName | None = None
     time_steps: Literal["exact", "reference"] = "exact"
     compile: bool = False

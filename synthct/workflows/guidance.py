@@ -35,8 +35,7 @@ def scales(request: Request, entry: Entry) -> Scales:
     Raises:
         UsageError: a scale of something that the model is not told, or the same one twice.
     """
-    tumor, modality = (getattr(request, f"{name}_guidance", None) for name in Scales._fields)
-    plain = getattr(request, "guidance", None)
+    tumor, modality, plain = request.tumor_guidance, request.modality_guidance, request.guidance
     _require(request, entry, tumor, modality)
     if entry.guides == "modality":
         modality = _one(plain, modality, "modality", entry)

@@ -20,6 +20,7 @@ from synthct.errors import UsageError
 from synthct.models.settings import SEVERAL
 
 Millimetre = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Scale = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Spacing = tuple[Millimetre, Millimetre, Millimetre]
 Size = tuple[PositiveInt, PositiveInt, PositiveInt]
 MrRegion = Literal["brain", "breast", "prostate"]
@@ -44,6 +45,10 @@ class Request(BaseModel):
     contrast: str | None = None
     """As the model names it: none, enhanced (CT); t1, t2, flair, swi, mra (MR)."""
     skull_stripped: bool = False
+    guidance: Scale | None = None
+    """Of what the model's own is for."""
+    tumor_guidance: Scale | None = None
+    modality_guidance: Scale | None = None
     plane: Literal["axial", "sagittal", "coronal"] | None = None
     """Of acquisition: which published field of view, without a mask."""
     grid: Literal["asked", "input"] = "asked"

@@ -82,6 +82,20 @@ def test_ct_from_a_mask_rflow_takes_the_contrast_as_class(
     assert nib.load(small_mask).shape == one.array.shape
 
 
+def test_the_dry_run_counts_what_guidance_takes(small_mask: Path) -> None:
+    words = {"model": "maisi-ct-rflow"}
+    plain, same, guided = (
+        check(small_mask, modality_guidance=scale, **words).memory for scale in (None, 1.0, 3.0)
+    )
+    assert same.as_dict() == plain.as_dict()
+    assert "2 branches of guidance at once" in guided.choice
+    sampling = [plan.stages[0] for plan in (plain, guided)]
+    assert sampling[1].work_macs > 1.5 * sampling[0].work_macs
+    assert sampling[1].peak_bytes > sampling[0].peak_bytes
+    with pytest.raises(UsageError, match="told no modality"):
+        check(small_mask, model="maisi-ct-ddpm", modality_guidance=3.0)
+
+
 def test_ct_is_sampled_in_a_size_that_was_trained(small_mask: Path) -> None:
     report = check(small_mask, model="maisi-ct-rflow")
     i, j, k = report.grid.inner.shape
