@@ -14,12 +14,14 @@ import torch
 from monai.networks.schedulers import DDPMScheduler, RFlowScheduler
 from torch import Tensor, nn
 
+from synthct.errors import UsageError
 from synthct.models.maisi.conditions import label_bits
 from synthct.models.maisi.generator import MaisiGenerator
 from synthct.models.maisi.guidance import branches, without_lesions
 from synthct.models.maisi.sampling import noise_seed
 from synthct.models.settings import Execution, Sampling
 from synthct.workflows.guidance import Scales, cost_of
+from synthct.workflows.samplers import require_compiler
 from tests.models.small import narrow, pair
 
 SHAPE = (32, 32, 32)
@@ -207,6 +209,19 @@ def test_branches_at_once_give_what_they_give_apart(
     once = _ours(generator, _sampling("rflow", 3, execution=AT_ONCE, **words), _labels())
     assert _distance(once, apart) <= 1e-5
     assert counted == [[passes] * 3, [cost_of(Scales(tumours, modality)).branches] * 3]
+
+
+@pytest.mark.slow
+def test_compiled_blocks_give_what_they_give_otherwise() -> None:
+    try:
+        require_compiler("cpu")
+    except UsageError as error:
+        pytest.skip(error.message)
+    generator = _generator("ct-rflow", mask=True)
+    sampling = _sampling("rflow", 1, tumor_guidance=3.0, execution=AT_ONCE)
+    plain = _ours(generator, sampling, _labels())
+    compiled = _ours(generator, replace(sampling, compile=True), _labels())
+    assert _distance(compiled, plain) <= 1e-5
 
 
 def test_a_mask_without_lesions_needs_no_second_branch() -> None:

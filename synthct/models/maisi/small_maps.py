@@ -3,7 +3,8 @@
 torch leaves a float32 convolution of one sample with a kernel up to 3×3×3 to its own loop where
 channels × two sides of the map come to no more than 20,480 (ATen, `use_mkldnn` of
 `native/Convolution.cpp`): so for most maps of a small latent, at two to five times oneDNN's time.
-The sums are the same but for their rounding, and are those that any batch of two takes.
+The sums are the same but for their rounding, and are those that any batch of two takes. What
+torch.compile traces it cannot follow here, and compiled blocks are left as they are.
 """
 
 from __future__ import annotations
@@ -31,10 +32,15 @@ class SmallMaps(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        if function is torch.conv3d and not kwargs and len(args) == 7 and is_slow(*args[:2]):
+        if function is torch.conv3d and not torch.compiler.is_compiling() and _as_a_module(args):
             source, weight, bias, stride, padding, dilation, groups = args
             return torch.mkldnn_convolution(source, weight, bias, padding, stride, dilation, groups)
         return function(*args, **(kwargs or {}))
+
+
+def _as_a_module(args: tuple[Any, ...]) -> bool:
+    """Whether these are the arguments that `nn.Conv3d` gives, of a slow map."""
+    return len(args) == 7 and is_slow(*args[:2])
 
 
 def small_maps(device: torch.device, precision: str) -> AbstractContextManager[Any]:
