@@ -2,7 +2,7 @@
 
 torch leaves a float32 convolution of one sample with a kernel up to 3×3×3 to its own loop where
 channels × two sides of the map come to no more than 20,480 (ATen, `use_mkldnn` of
-`native/Convolution.cpp`): so for most maps of a small latent, at two to five times oneDNN's time.
+`native/Convolution.cpp`): so for most maps of a small latent, at 1.5 to 5 times oneDNN's time.
 The sums are the same but for their rounding, and are those that any batch of two takes. What
 torch.compile traces it cannot follow here, and compiled blocks are left as they are.
 """
