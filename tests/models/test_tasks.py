@@ -248,6 +248,16 @@ def test_crops_grow_at_their_batch_and_may_be_cubes(prepared: Path) -> None:
     assert sizes == [(8, 8, 8), (8, 8, 8), (24, 24, 24), (24, 24, 24)]
 
 
+def test_crops_of_an_autoencoder_do_not_grow_by_what_the_unet_asks_for(prepared: Path) -> None:
+    """Three times 32 voxels a side would be 8 times what was asked for."""
+    spec = preset("medium-ct")
+    assert spec.grid_multiple == 32
+    task = VaeTask(
+        spec, prepared / "images", voxels=48**3, size_factors=(1.0,), spacing_range_mm=(1.0, 1.0)
+    )
+    assert [task.batch(n).numel() <= 1.25 * 48**3 for n in range(3)] == [True] * 3
+
+
 def test_validation_judges_whole_scans(prepared: Path) -> None:
     task = VaeTask(preset("tiny"), prepared / "images", validation=prepared / "images")
     seen = task.validate({"vae": task.autoencoder})

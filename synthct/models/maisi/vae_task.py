@@ -24,6 +24,9 @@ from synthct.training.precision import autocast
 from synthct.training.task import Figures
 from synthct.training.validation import Validation
 
+MULTIPLE = 16
+"""Of the sides of crops, at most: the grid's own may be larger for the U-Net's sake."""
+
 
 @dataclass
 class VaeTask:
@@ -107,7 +110,7 @@ class VaeTask:
             rng,
             voxels=int(self._voxels(index) * rng.choice(self.size_factors)),
             spacing_range_mm=self.spacing_range_mm,
-            multiple=self.spec.grid_multiple,
+            multiple=min(MULTIPLE, self.spec.grid_multiple),
             cube=self.cubes,
         )
         image = data.phantom_image(case, crop, rng)[0] if phantom else data.image_of(case, crop)
