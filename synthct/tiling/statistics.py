@@ -54,9 +54,10 @@ class Moments:
 
     def _add_chunk(self, chunk: Slab) -> None:
         axes, count = (0, 2, 3, 4), chunk.numel() // chunk.shape[1]
-        deviation = self._room_for(chunk).copy_(chunk)
-        guess = deviation.mean(axes, keepdim=True)
-        deviation.sub_(guess)
+        room = self._room_for(chunk)
+        values = chunk if chunk.dtype == room.dtype else room.copy_(chunk)
+        guess = values.mean(axes, keepdim=True)
+        deviation = torch.sub(values, guess, out=room)
         # What rounding left between the guess and the mean (corrected two-pass algorithm).
         rest = deviation.sum(axes) / count
         squares = deviation.square_().sum(axes) - count * rest.square()
