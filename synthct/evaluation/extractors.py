@@ -105,12 +105,10 @@ class Extractor:
         try:
             return _pooled(self.network(x), len(x))
         except (RuntimeError, ValueError, TypeError, KeyError) as error:
-            reason = (
-                str(error).strip().splitlines()[-1] if str(error).strip() else "no reason given"
-            )
             raise InputError(
-                f"{self.name} does not take slices {tuple(x.shape)}: {reason[:200]}",
-                "say what it takes, e.g. --feature-option channels=1 --feature-option size=299",
+                f"{self.name} does not take slices {tuple(x.shape)}: {_reason(error)}",
+                "say what it takes, e.g. --feature-option channels=1 --feature-option size=299, "
+                "or --batch 1",
             ) from error
 
 
@@ -196,13 +194,26 @@ def _onnx(path: Path) -> Network:
             "install it, or give the network as TorchScript",
         )
     runtime = importlib.import_module("onnxruntime")
-    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    try:
+        session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions share no class of their own
+        raise DamagedWeights(f"{path} is no ONNX file that can be read: {_reason(error)}") from None
     name = session.get_inputs()[0].name
 
     def run(x: Tensor) -> Tensor:
-        return torch.from_numpy(np.asarray(session.run(None, {name: x.cpu().numpy()})[0]))
+        try:
+            found = session.run(None, {name: x.cpu().numpy()})[0]
+        except Exception as error:
+            raise ValueError(_reason(error)) from error
+        return torch.from_numpy(np.asarray(found))
 
     return run
+
+
+def _reason(error: Exception) -> str:
+    """The last line of what a library said."""
+    lines = str(error).strip().splitlines()
+    return lines[-1][:200] if lines else "no reason given"
 
 
 def _pooled(output: Any, count: int) -> Tensor:

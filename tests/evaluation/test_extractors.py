@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -161,6 +162,50 @@ def test_onnx_without_its_runtime_is_one_clear_line(tmp_path: Path) -> None:
     path.write_bytes(b"onnx")
     with pytest.raises(UsageError, match="onnxruntime, which is not installed"):
         load_extractor(str(path), {}, {}, "cpu")
+
+
+def _onnx(path: Path, network: nn.Module, shape: tuple[int, ...], free: bool) -> str:
+    """`network` exported; a batch and sides of any size where `free`."""
+    pytest.importorskip("onnxruntime", reason="onnxruntime, which runs ONNX files, is not here")
+    pytest.importorskip("onnx", reason="onnx, which torch exports with, is not here")
+    axes = {"x": {0: "n", 2: "h", 3: "w"}} if free else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            network.eval(), (torch.rand(shape),), str(path), input_names=["x"],
+            output_names=["y"], dynamic_axes=axes, dynamo=False,
+        )  # fmt: skip
+    return str(path)
+
+
+def test_the_same_network_as_onnx_and_as_torchscript_gives_the_same_features(
+    tmp_path: Path,
+) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 8, 5, stride=2), nn.ReLU(), nn.Conv2d(8, 6, 3)).eval()
+    exported = _onnx(tmp_path / "net.onnx", network, (2, 3, 64, 64), free=True)
+    torch.jit.script(network).save(str(tmp_path / "net.ts"))
+    shown = SlicedCase(_volume(), (-1000, 1000), Slicing(2.0, 64, 0.2))
+    found, same = (
+        load_extractor(path, {}, SMALL, "cpu").features(shown, "axial", 4)
+        for path in (exported, str(tmp_path / "net.ts"))
+    )
+    assert found.shape[1] == 6
+    assert np.allclose(found, same, atol=1e-4)
+
+
+def test_onnx_files_that_cannot_be_used_say_why(tmp_path: Path) -> None:
+    network = nn.Conv2d(1, 4, 3)
+    narrow = _onnx(tmp_path / "one.onnx", network, (1, 1, 64, 64), free=False)
+    extractor = load_extractor(narrow, {"channels": "1"}, SMALL, "cpu")
+    shown = SlicedCase(_volume(), (-1000, 1000), Slicing(2.0, 64, 0.1))
+    assert extractor.features(shown, "axial", 1).shape[1] == 4
+    with pytest.raises(InputError, match="does not take slices") as told:
+        extractor.features(shown, "axial", 4)
+    assert "--batch 1" in told.value.hint
+    (tmp_path / "broken.onnx").write_bytes(b"onnx")
+    with pytest.raises(DamagedWeights, match="no ONNX file"):
+        load_extractor(str(tmp_path / "broken.onnx"), {}, SMALL, "cpu")
 
 
 @pytest.mark.parametrize("given", [{"colour": "3"}, {"channels": "two"}, {"std": "0"}])
