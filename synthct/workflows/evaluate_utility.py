@@ -7,7 +7,6 @@ study.as_dict()["arms"]
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 import os
@@ -23,17 +22,14 @@ import numpy as np
 
 from synthct.atomic import refuse_existing, replacing, write_text
 from synthct.errors import InputError, UsageError
-from synthct.evaluation.agreement import dice
 from synthct.evaluation.case import Case, Role, Schemes, scheme_for
 from synthct.evaluation.report import digest
 from synthct.evaluation.utility import (
-    Arm,
     Comparison,
     arms_of,
     compared,
     folds_by_subject,
     mean_of,
-    training_set,
 )
 from synthct.evaluation.utility_network import NetworkSettings
 from synthct.evaluation.utility_plot import plot_png
@@ -41,8 +37,9 @@ from synthct.evaluation.utility_trainers import CommandTrainer, Sample, SmallNet
 from synthct.labels.scheme import maisi_id
 from synthct.record import versions
 from synthct.volume.resample import resample_image, resample_labels
-from synthct.workflows.evaluate import find_cases
+from synthct.workflows.evaluate import CACHE, find_cases
 from synthct.workflows.progress import Progress, SilentProgress
+from synthct.workflows.utility_runs import KeptRuns, Runs
 
 PathLike = str | os.PathLike[str]
 
@@ -104,6 +101,10 @@ def evaluate_utility(
 ) -> UtilityReport:
     """Run the study.
 
+    The scores of every training that ends are kept in `output`/cache by the hashes of its cases and
+    the settings: the same command after an interruption goes on, to the same numbers. A callable
+    has no such hash, and trains again.
+
     Args:
         real, synthetic: folders of volumes with labels beside them.
         organs: MAISI names of what is segmented.
@@ -145,81 +146,22 @@ def evaluate_utility(
     arms = arms_of(ratios)
     groups = [listed.get(sample.name, sample.name) for sample in samples["real"]]
     parts = folds_by_subject(groups, folds, seed)
-    with progress.stage("trainings", len(arms) * len(parts)) as advance, _work(output) as work:
+    kept = KeptRuns(None if output is None else Path(output) / CACHE / "utility")
+    with progress.stage("trainings", len(arms) * len(parts)) as advance, _work() as work:
         train = _trainer(trainer, len(names) + 1, network or NetworkSettings())
-        runs = _Runs(arms, samples["real"], samples["synthetic"], groups, listed, seed, train, work)
+        runs = Runs(samples["real"], samples["synthetic"], groups, listed, seed, train, work, kept)
         scores: dict[str, dict[str, dict[str, float]]] = {arm.name: {} for arm in arms}
         for number, test in enumerate(parts):
             for arm in arms:
                 scores[arm.name] |= runs.one(arm, number, test, list(names))
                 advance()
+    if runs.found:
+        progress.say(f"{runs.found} of {len(arms) * len(parts)} trainings were done before")
     protocol = _protocol(names, folds, seed, spacing_mm, trainer, network, samples, runs)
     report = _report(protocol, scores, list(names), _warned(runs, samples))
     if output is not None:
         _write(report, Path(output), overwrite)
     return report
-
-
-class _Runs:
-    """The trainings of one study; remembers how many cases each arm had."""
-
-    def __init__(
-        self,
-        arms: Sequence[Arm],
-        real: Sequence[Sample],
-        synthetic: Sequence[Sample],
-        groups: Sequence[str],
-        listed: Mapping[str, str],
-        seed: int,
-        train: Trainer,
-        work: Path,
-    ) -> None:
-        self.real, self.synthetic, self.groups, self.listed = real, synthetic, groups, listed
-        self.seed, self.train, self.work = seed, train, work
-        self.sizes: dict[str, list[int]] = {arm.name: [] for arm in arms}
-        self.left_out: set[str] = set()
-        self.short: set[str] = set()
-
-    def one(
-        self, arm: Arm, fold: int, test: Sequence[int], organs: Sequence[str]
-    ) -> dict[str, dict[str, float]]:
-        """Test case → organ → Dice, of one arm in one fold."""
-        real = [s for n, s in enumerate(self.real) if n not in test]
-        allowed = self._allowed(test)
-        chosen = training_set(arm, real, allowed, self.seed)
-        wanted = 0 if arm.ratio is None else round(arm.ratio * len(real))
-        if wanted > len(allowed):
-            self.short.add(arm.name)
-        self.sizes[arm.name].append(len(chosen))
-        if not chosen:
-            raise InputError(f"arm {arm.name}: no case to train on in fold {fold}")
-        folder = self.work / f"fold-{fold}" / arm.name
-        folder.mkdir(parents=True)
-        tested = [self.real[n] for n in test]
-        found = self.train(chosen, tested, self.seed + fold, folder)
-        pairs = zip(tested, found, strict=True)
-        return {sample.name: _dices(labels, sample.labels, organs) for sample, labels in pairs}
-
-    def _allowed(self, test: Sequence[int]) -> list[Sample]:
-        """Synthetic cases that were not made from a test case's mask."""
-        subjects = {self.groups[n] for n in test}
-        masks = {_print_of(self.real[n]) for n in test}
-        kept = []
-        for sample in self.synthetic:
-            if self.listed.get(sample.name) in subjects or _print_of(sample) in masks:
-                self.left_out.add(sample.name)
-            else:
-                kept.append(sample)
-        return kept
-
-
-def _dices(found: Any, labels: Any, organs: Sequence[str]) -> dict[str, float]:
-    return {name: dice(found == n, labels == n) for n, name in enumerate(organs, 1)}
-
-
-def _print_of(sample: Sample) -> str:
-    """Of the mask's voxels; equal masks are one person's."""
-    return hashlib.sha256(sample.labels.tobytes()).hexdigest()
 
 
 def _samples(
@@ -284,7 +226,7 @@ def _trainer(trainer: str | Trainer | None, classes: int, network: NetworkSettin
 
 
 @contextmanager
-def _work(output: PathLike | None) -> Iterator[Path]:
+def _work() -> Iterator[Path]:
     """Where trainers write; gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="synthct-utility-") as temporary:
         yield Path(temporary)
@@ -298,7 +240,7 @@ def _protocol(
     trainer: str | Trainer | None,
     network: NetworkSettings | None,
     samples: Mapping[str, Sequence[Sample]],
-    runs: _Runs,
+    runs: Runs,
 ) -> dict[str, Any]:
     told: Any = asdict(network or NetworkSettings()) | {"network": "MONAI BasicUNet"}
     if trainer is not None:
@@ -317,7 +259,7 @@ def _protocol(
     }
 
 
-def _warned(runs: _Runs, samples: Mapping[str, Sequence[Sample]]) -> list[str]:
+def _warned(runs: Runs, samples: Mapping[str, Sequence[Sample]]) -> list[str]:
     said = []
     if runs.short:
         arms, count = ", ".join(sorted(runs.short)), len(samples["synthetic"])

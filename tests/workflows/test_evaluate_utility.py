@@ -151,6 +151,62 @@ def test_a_command_trains_through_files(folders: tuple[Path, Path], tmp_path: Pa
     assert any("no p value" in line for line in report.warnings) == (report.arms[1].p is None)
 
 
+COUNTING = """
+calls = pathlib.Path(__file__).with_suffix(".calls")
+calls.write_text(calls.read_text() + "x" if calls.exists() else "x")
+if len(calls.read_text()) == int(calls.with_suffix(".dies").read_text()):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_study_that_was_killed_goes_on_to_the_same_numbers(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(TRAINER.replace("import sys", "import os, signal, sys") + COUNTING)
+    dies, calls = script.with_suffix(".dies"), script.with_suffix(".calls")
+    how: dict[str, Any] = {
+        "organs": ["liver"], "ratios": [1], "folds": 2, "spacing_mm": 6.0,
+        "trainer": f"{sys.executable} {script} {{train}} {{test}} {{out}}",
+    }  # fmt: skip
+    dies.write_text("0")
+    whole = evaluate_utility(*folders, output=tmp_path / "whole", **how)
+    calls.unlink()
+    dies.write_text("4")
+    with pytest.raises(InputError, match="failed"):
+        evaluate_utility(*folders, output=tmp_path / "out", **how)
+    assert not (tmp_path / "out" / REPORT).exists()
+    resumed = evaluate_utility(*folders, output=tmp_path / "out", **how)
+    assert resumed.as_dict() == whole.as_dict()
+    assert len(calls.read_text()) == 6 + 1, "the one that died, and no other, was done again"
+    evaluate_utility(*folders, output=tmp_path / "out", overwrite=True, **how | {"seed": 1})
+    assert len(calls.read_text()) == 7 + 6, "another seed is another training"
+    script.write_text(script.read_text() + "# another program\n")
+    evaluate_utility(*folders, output=tmp_path / "out", overwrite=True, **how)
+    assert len(calls.read_text()) == 13 + 6, "another program is another training"
+
+
+def test_what_was_kept_of_a_training_is_used_only_where_it_is_whole(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    how: dict[str, Any] = {
+        "organs": ["liver"], "ratios": [1], "folds": 2, "spacing_mm": 6.0, "output": tmp_path,
+        "network": NetworkSettings(steps=1, patch=32), "overwrite": True,
+    }  # fmt: skip
+    first = evaluate_utility(*folders, **how)
+    kept = sorted((tmp_path / "cache" / "utility").iterdir())
+    assert len(kept) == 6
+    kept[0].write_text(kept[0].read_text()[:20])
+    stamps = {path: path.stat().st_mtime_ns for path in kept}
+    assert evaluate_utility(*folders, **how).as_dict() == first.as_dict()
+    again = [path for path in kept if path.stat().st_mtime_ns != stamps[path]]
+    assert again == [kept[0]]
+    trainer = Growing()
+    evaluate_utility(*folders, **how, trainer=trainer)
+    evaluate_utility(*folders, **how, trainer=trainer)
+    assert len(trainer.calls) == 12, "a callable has no hash: nothing of it is kept"
+
+
 def test_commands_that_do_not_do_it(folders: tuple[Path, Path]) -> None:
     with pytest.raises(UsageError, match="out"):
         CommandTrainer("train {train} {test}")
