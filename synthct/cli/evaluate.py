@@ -291,4 +291,6 @@ def _number(number: Mapping[str, Any]) -> str:
     unit = f" {number['unit']}" if number.get("unit") else ""
     interval = number.get("interval")
     spread = "" if not interval else f"  [{interval['low']:.4g}, {interval['high']:.4g}]"
+    if interval and interval["level"] < 0.95:
+        spread += f" ({interval['level']:.0%})"
     return f"{number['name']}: {number['value']:.4g}{unit}{spread}"

@@ -48,14 +48,13 @@ class AgreementMetric:
 
     segmenter: str | Segmenter | Callable[[Volume], LabelVolume] | None = None
     device: str = "cpu"
-    seed: int = 0
     name: str = "agreement"
     title: str = "Mask agreement: does the image follow its mask?"
     needs: Needs = _NEEDS
 
     @classmethod
     def from_settings(cls, settings: Settings) -> AgreementMetric:
-        return cls(settings.segmenter, settings.device, settings.seed)
+        return cls(settings.segmenter, settings.device)
 
     def measure(self, study: Study, progress: Progress) -> Result:
         segmenter = None if self.segmenter is None else load_segmenter(self.segmenter, self.device)
@@ -86,7 +85,6 @@ class AgreementMetric:
                             unit=unit,
                             better="lower" if key.startswith("solid") else better,  # type: ignore[arg-type]
                             role=role,
-                            seed=self.seed,
                         )
                     )
         return numbers

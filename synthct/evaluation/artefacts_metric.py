@@ -117,7 +117,6 @@ class ArtefactsMetric:
                 unit=unit,
                 better="closer",
                 role=role,
-                seed=self.seed,
             )
             for name, unit in _FIGURES.items()
             for role in ("synthetic", "real")
@@ -156,7 +155,6 @@ class ArtefactsMetric:
                 variant,
                 unit="HU",
                 role="real",
-                seed=self.seed,
             ),
             _spectrum_distance(found, self.seed),
         ]

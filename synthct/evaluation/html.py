@@ -8,9 +8,10 @@ from html import escape
 from typing import Any
 
 from synthct.evaluation.charts import distributions
-from synthct.evaluation.metric import Figure, Number, worst
+from synthct.evaluation.metric import Figure, Interval, Number, worst
 from synthct.evaluation.report import Measured, Report
 
+_LEVEL = 0.95
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem;
   color: #1c2430; background: #fff; }
@@ -81,12 +82,16 @@ def _section(measured: Measured, report: Report) -> str:
 def _line(number: Number) -> tuple[str, ...]:
     value = "not defined" if number.value is None else _text(number.value)
     unit = f" {escape(number.unit)}" if number.unit else ""
-    interval = "" if number.interval is None else (
-        f"{_text(number.interval.low)} to {_text(number.interval.high)}"
-    )  # fmt: skip
+    interval = "" if number.interval is None else _interval(number.interval)
     n = ", ".join(f"{count} {key.replace('_', ' ')}" for key, count in number.n.items())
     reading = number.why or {"closer": "close to real", "": ""}.get(number.better, number.better)
     return escape(number.name), f"{value}{unit}", interval, escape(n), escape(reading)
+
+
+def _interval(interval: Interval) -> str:
+    """With its level where so few cases cannot reach 95 %."""
+    level = "" if interval.level >= _LEVEL else f" ({interval.level:.0%})"
+    return f"{_text(interval.low)} to {_text(interval.high)}{level}"
 
 
 def _protocols(numbers: Iterable[Number]) -> str:

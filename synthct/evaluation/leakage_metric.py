@@ -149,14 +149,12 @@ class LeakageMetric:
                 ours.tolist(),
                 conditions,
                 role="synthetic",
-                seed=self.seed,
             ),
             median_number(
                 f"{level.name}/nearest_training_of_held_out",
                 usual.tolist(),
                 conditions,
                 role="held-out",
-                seed=self.seed,
             ),
         ]
         if held_out:

@@ -10,9 +10,6 @@ import numpy as np
 
 from synthct.evaluation.metric import Better, Conditions, Interval, Number
 
-_RESAMPLES = 1000
-_LEAST = 3  # cases from which an interval is drawn
-
 
 def known(values: Sequence[float | None]) -> list[float]:
     """The values that are numbers."""
@@ -27,9 +24,8 @@ def median_number(
     unit: str = "",
     better: Better = "",
     role: str = "cases",
-    seed: int = 0,
 ) -> Number:
-    """Median over cases, with quartiles in the conditions and a bootstrap interval.
+    """Median over cases, with quartiles in the conditions and an interval from two cases on.
 
     None and NaN are cases that the figure does not apply to; they are left out and not counted.
     """
@@ -45,14 +41,30 @@ def median_number(
         {role: len(found)},
         unit,
         better,
-        bootstrap_median(found, seed) if len(found) >= _LEAST else None,
+        median_interval(found),
     )
 
 
-def bootstrap_median(values: Sequence[float], seed: int) -> Interval:
-    """95 % percentile interval of the median, cases drawn with replacement."""
-    drawn = np.random.default_rng([seed, len(values)]).integers(
-        0, len(values), (_RESAMPLES, len(values))
+def median_interval(values: Sequence[float], level: float = 0.95) -> Interval | None:
+    """Between two of the sorted values, by the sign test: exact whatever the distribution.
+
+    Fewer than six values cannot hold a median with 95 %: then their range, with the level that it
+    has (two values: 0.5, three: 0.75). One value has none.
+    """
+    ordered, n = sorted(values), len(values)
+    if n < 2:
+        return None
+    inner = max((k for k in range(2, n // 2 + 1) if _held(k, n) >= level), default=1)
+    return Interval(
+        ordered[inner - 1],
+        ordered[n - inner],
+        min(level, _held(inner, n)),
+        "sign test: between two of the sorted cases",
     )
-    low, high = np.percentile(np.median(np.asarray(values)[drawn], axis=1), [2.5, 97.5])
-    return Interval(float(low), float(high), resamples=_RESAMPLES)
+
+
+def _held(inner: int, n: int) -> float:
+    """Chance that the median lies between the `inner`-th smallest and largest of n values."""
+    from scipy.stats import binom
+
+    return float(1 - 2 * binom.cdf(inner - 1, n, 0.5))
