@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
+from synthct.errors import UsageError
 from synthct.evaluation.bootstrap import bootstrap, share_interval
 from synthct.evaluation.case import Case
 from synthct.evaluation.features import FeatureSource
@@ -72,8 +73,10 @@ class LeakageMetric:
     @classmethod
     def from_settings(cls, settings: Settings) -> LeakageMetric:
         """Option `leakage.features=no` leaves the feature network out."""
-        without = settings.options.get("leakage.features", "yes") == "no"
-        return cls(None if without else FeatureSource(settings), settings.seed)
+        text = settings.options.get("leakage.features", "yes")
+        if text not in ("yes", "no"):
+            raise UsageError(f"--option leakage.features={text}: yes or no")
+        return cls(FeatureSource(settings) if text == "yes" else None, settings.seed)
 
     def roles(self) -> tuple[Role, ...]:
         return ("real", "synthetic", "training")

@@ -17,23 +17,35 @@ from synthct.evaluation.texture_metric import TextureMetric
 
 @dataclass(frozen=True)
 class Registered:
-    """A metric's word, what it tells, how it is built, and whether it runs unasked."""
+    """A metric's word, what it tells, how it is built, whether it runs unasked, its options."""
 
     name: str
     tells: str
     build: Callable[[Settings], Metric]
     default: bool = True
+    options: tuple[str, ...] = ()
 
 
 METRICS: tuple[Registered, ...] = (
     Registered("fid", "Fréchet distance of slice features, three planes", Frechet.from_settings),
     Registered("kid", "kernel distance of slice features, unbiased", Kernel.from_settings),
-    Registered("ms-ssim", "likeness of pairs: diversity", MultiScaleSsim.from_settings),
-    Registered("mmd", "discrepancy of whole volumes, linear and RBF", Discrepancy.from_settings),
+    Registered(
+        "ms-ssim",
+        "likeness of pairs: diversity",
+        MultiScaleSsim.from_settings,
+        options=("side", "spacing_mm", "pairs", "variants"),
+    ),
+    Registered(
+        "mmd",
+        "discrepancy of whole volumes, linear and RBF",
+        Discrepancy.from_settings,
+        options=("side", "spacing_mm"),
+    ),
     Registered(
         "texture",
         "figures that tell a CT from a painted label map",
         TextureMetric.from_settings,
+        options=("spacing_mm",),
     ),
     Registered(
         "artefacts",
@@ -49,6 +61,7 @@ METRICS: tuple[Registered, ...] = (
         "leakage",
         "copies of training cases, membership",
         LeakageMetric.from_settings,
+        options=("features",),
     ),
 )
 
@@ -57,8 +70,9 @@ def chosen(names: Sequence[str], settings: Settings) -> tuple[Metric, ...]:
     """The metrics called `names`, in that order; `all`, or none named: those that run unasked.
 
     Raises:
-        UsageError: a word that names no metric.
+        UsageError: a word that names no metric, an option that no metric has.
     """
+    _require_known_options(settings)
     known = {metric.name: metric for metric in METRICS}
     unknown = [name for name in names if name not in known and name != "all"]
     if unknown:
@@ -72,3 +86,11 @@ def chosen(names: Sequence[str], settings: Settings) -> tuple[Metric, ...]:
     else:
         picked = [known[name] for name in dict.fromkeys(names)]
     return tuple(metric.build(settings) for metric in picked)
+
+
+def _require_known_options(settings: Settings) -> None:
+    """A mistyped option would leave its metric at the default without a word."""
+    known = [f"{metric.name}.{key}" for metric in METRICS for key in metric.options]
+    strangers = [key for key in settings.options if key not in known]
+    if strangers:
+        raise UsageError(f"no option {strangers[0]!r}", f"options: {', '.join(known)}")

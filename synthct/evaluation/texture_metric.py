@@ -10,6 +10,7 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
+from synthct.errors import UsageError
 from synthct.evaluation.case import Case
 from synthct.evaluation.medians import median_number
 from synthct.evaluation.metric import (
@@ -43,7 +44,14 @@ class TextureMetric:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> TextureMetric:
-        return cls(float(settings.options.get("texture.spacing_mm", SPACING_MM)))
+        text = settings.options.get("texture.spacing_mm", str(SPACING_MM))
+        try:
+            spacing = float(text)
+        except ValueError:
+            spacing = 0.0
+        if not 0.2 <= spacing <= 20:
+            raise UsageError(f"--option texture.spacing_mm={text}: millimetres, from 0.2 to 20")
+        return cls(spacing)
 
     def measure(self, study: Study, progress: Progress) -> Result:
         cases = [c for c in (*study.real, *study.synthetic) if c.labels and c.modality == "CT"]
