@@ -110,10 +110,14 @@ def copies(volume: Volume, seed: int) -> dict[str, Volume]:
 
 @dataclass(frozen=True)
 class Judged:
-    """Ratios of the others and of the copies (by form) at one level."""
+    """Ratios of the others and of the copies (by form) at one level; NaN: it cannot ask."""
 
     others: Array
     copied: dict[str, Array]
+
+    def called(self, bar: float) -> tuple[Array, Array]:
+        """Which others, and which copies (all forms), are called copies."""
+        return self.others < bar, np.concatenate(list(self.copied.values())) < bar
 
 
 def judged(people: People) -> dict[str, Judged]:
@@ -131,6 +135,7 @@ def judged(people: People) -> dict[str, Judged]:
     result = {}
     for level, distances in found.items():
         ours, usual = distances[: len(queries)], distances[len(queries) :]
+        usual = usual[np.isfinite(usual).all(axis=1)]
         for words, reference in (("held out", usual), ("none", usual[:0])):
             ratios = Level(level, ours, ours[:, :0], reference).ratios()
             alone, parts = ratios[: len(others)], ratios[len(others) :].reshape(len(forms), -1)
@@ -153,25 +158,35 @@ def by_patch(queries: Sequence[Volume], training: Sequence[Volume]) -> npt.NDArr
         [asked(smoothed(v), 0) for v in queries], [lambda array=array: array for array in targets]
     )
     return np.array(
-        [np.median(o, axis=1) if o.size else np.full(len(training), 2**0.5) for o in found]
+        [np.median(o, axis=1) if o.size else np.full(len(training), np.nan) for o in found]
     )
 
 
 def told(people: People, found: dict[str, Judged]) -> list[str]:
-    """Rows of a table."""
+    """Rows of a table: each level, and a case that either level calls a copy."""
     lines = []
-    for how, of in found.items():
-        level, reference = how.split(", ")
-        bar = COPY_RATIO[level]
-        every = np.concatenate(list(of.copied.values()))
-        worst = max(of.copied, key=lambda form: float(of.copied[form].max()))
-        reference = f"{people.held_out} held out" if reference == "held out" else "none"
-        lines.append(
-            f"| {people.title} | {level} | {people.training} | {reference} | "
-            f"{share(int((of.others < bar).sum()), len(of.others))} | {of.others.min():.2f} | "
-            f"{share(int((every < bar).sum()), len(every))} | {every.max():.2f} ({worst}) |"
-        )
+    for words in ("held out", "none"):
+        both = {level: found[f"{level}, {words}"] for level in COPY_RATIO}
+        reference = f"{people.held_out} held out" if words == "held out" else "none"
+        start = f"| {people.title} | {people.training} | {reference} |"
+        for level, of in both.items():
+            others, every = of.called(COPY_RATIO[level])
+            worst = max(of.copied, key=lambda form: float(np.nanmax(of.copied[form])))
+            ratios = np.concatenate(list(of.copied.values()))
+            lines.append(
+                f"{start} {level} | {counted(others, of.others)} | {np.nanmin(of.others):.2f} | "
+                f"{counted(every, ratios)} | {np.nanmax(ratios):.2f} ({worst}) |"
+            )
+        flags = [of.called(COPY_RATIO[level]) for level, of in both.items()]
+        others, every = (np.any(part, axis=0) for part in zip(*flags, strict=True))
+        lines.append(f"{start} either | {counted(others)} | | {counted(every)} | |")
     return lines
+
+
+def counted(flags: Array, ratios: Array | None = None) -> str:
+    """Of the cases that the level can ask."""
+    known = np.ones(len(flags), bool) if ratios is None else np.isfinite(ratios)
+    return share(int(flags[known].sum()), int(known.sum()))
 
 
 def share(hits: int, cases: int) -> str:
@@ -180,7 +195,7 @@ def share(hits: int, cases: int) -> str:
 
 
 HEAD = (
-    "| people | level | in training | reference | others called copies | lowest ratio "
+    "| people | in training | reference | level | others called copies | lowest ratio "
     "| copies found | highest ratio |"
 )
 

@@ -29,7 +29,7 @@ AXES = "ijk"
 TISSUE_HU = (-200.0, 300.0)
 """Steps are looked for in soft tissue: edges of lung and bone are larger than any seam."""
 BLOCK_MM = 24.0
-SKIN_MM = 8.0
+SKIN_MM = 28.0  # skin, fat and the wall of muscle, which lie flat in front and behind
 _LEAST_BLOCK = 6  # voxels a side
 _STEP_HU = 100.0  # a voxel's step counts for no more
 _REACH = 4  # planes on either side that a plane is held against
@@ -128,7 +128,7 @@ def block_steps(hu: Hu, inside: Mask, spacing_mm: Spacing, axis: int) -> Floats:
 def _without_skin(inside: Mask, spacing_mm: float) -> Mask:
     """The patient without what lies within `SKIN_MM` of air along the first axis.
 
-    Where skin or table lie flat in a plane, they are steps that a whole plane shares.
+    Where skin, fat and muscle lie flat in a plane, they are steps that a whole plane shares.
     """
     reach = max(1, round(SKIN_MM / spacing_mm))
     line = np.ones((2 * reach + 1, 1, 1), dtype=bool)

@@ -49,7 +49,7 @@ Arrays = dict[str, Figures]
 Distance = Callable[[Figures, Figures], float]
 _NEEDS = Needs(real=1, synthetic=1, warn_below=5)
 _RESAMPLES = 200
-_VERSION = 1  # of what is kept per case
+_VERSION = 2  # of what is kept per case
 _FIGURES = {
     "noise_hu": "HU",
     "noise_frequency": "cycles a voxel",

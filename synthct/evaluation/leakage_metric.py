@@ -99,19 +99,20 @@ class LeakageMetric:
         every = {"synthetic": study.synthetic, "real": held_out, "training": study.training}
         told = {role: tuple(case.name for case in cases) for role, cases in every.items()}
         numbers = [
-            replace(number, cases=told)
-            for level in levels
-            for number in self._numbers(level, len(held_out))
+            replace(number, cases=told) for level in levels for number in self._numbers(level)
         ]
         rows = _rows(study, levels, found[0])
+        thin = [c.name for c in study.synthetic if self._too_thin(c, study)]
         return Result(
             tuple(numbers),
             rows,
-            tuple(_warnings(study, held_out, levels)),
+            tuple([*_thin(thin), *_warnings(study, held_out, levels)]),
             _pictures(study, found[0]),
         )
 
     def _patches(self, study: Study, held_out: tuple[Case, ...], progress: Progress) -> Level:
+        """Held-out scans too thin for a patch do not tell what is usual."""
+        held_out = tuple(case for case in held_out if not self._too_thin(case, study))
         questions = [self._asked(case, study) for case in (*study.synthetic, *held_out)]
         count = len(study.synthetic)
         with progress.stage("patches", len(study.training) + len(held_out)) as advance:
@@ -122,6 +123,9 @@ class LeakageMetric:
 
     def _asked(self, case: Case, study: Study) -> Patches:
         return asked(_smoothed(case, study), self.seed)
+
+    def _too_thin(self, case: Case, study: Study) -> bool:
+        return not len(self._asked(case, study).rows)
 
     def _features(self, study: Study, held_out: tuple[Case, ...]) -> Level:
         sets = [self._pooled(cases, study) for cases in (study.training, study.synthetic, held_out)]
@@ -141,9 +145,10 @@ class LeakageMetric:
         width = len(rows[0]) if rows else 0
         return np.asarray(rows, np.float64).reshape(len(rows), width)
 
-    def _numbers(self, level: Level, held_out: int) -> list[Number]:
+    def _numbers(self, level: Level) -> list[Number]:
         conditions = _VARIANTS.get(level.name) or self._feature_conditions()
         count = {"synthetic": len(level.training), "training": level.training.shape[1]}
+        held_out = len(level.usual)
         every = {**count, "held-out": held_out}
         ours, usual = level.nearest(), nearest(level.usual)
         numbers = [
@@ -303,6 +308,14 @@ def _warnings(study: Study, held_out: tuple[Case, ...], levels: list[Level]) -> 
             "a case made from a training case's mask shares its anatomy, and counts here too"
         )
     return said
+
+
+def _thin(names: Sequence[str]) -> list[str]:
+    """What a level that cannot ask says must not pass for an answer."""
+    if not names:
+        return []
+    count = f"{len(names)} synthetic cases are" if len(names) > 1 else "1 synthetic case is"
+    return [f"{count} too thin for patches of 60 mm ({names[0]}): judged by whole volumes alone"]
 
 
 def _copied(study: Study, level: Level, n: int) -> str:

@@ -26,6 +26,8 @@ from synthct.evaluation.case import Case
 from synthct.evaluation.metric import Study
 from synthct.geometry import Geometry
 from synthct.labels.body import body_from_ct
+from synthct.labels.render import render_hu
+from synthct.phantom import make_phantom_with_tissues
 from synthct.volume.nifti import write_volume
 from synthct.volume.volume import Volume
 from synthct.workflows.progress import SilentProgress
@@ -69,6 +71,20 @@ def test_a_seam_of_15_hu_is_found_where_it_is(axis: int, plane: int, step: float
     assert found(seams) == [("ijk"[axis], plane)]
     worst = next(seam for seam in seams if seam.flagged)
     assert worst.step_hu == pytest.approx(step, abs=2.0)
+
+
+@pytest.mark.parametrize("seed", [500, 504])
+def test_a_flat_wall_of_fat_and_muscle_is_no_seam_and_a_seam_beside_it_is(seed: int) -> None:
+    """Phantoms whose wall is flat in front; without a margin it was a step of 40 HU and more."""
+    spacing = (4.0, 4.0, 4.0)
+    labels, tissues = make_phantom_with_tissues("abdomen", spacing, seed)
+    hu = render_hu(labels.array, tissues, spacing, np.random.default_rng([seed, 1]))
+    inside = body_from_ct(hu, spacing, superior_axis=2)
+    assert not any(seam.flagged for seam in worst_seams(hu, inside, spacing))
+    middle = hu.shape[1] // 2
+    stepped = planted(hu, 1, middle, 15.0)
+    (seam,) = [s for s in worst_seams(stepped, inside, spacing) if s.axis == "j"]
+    assert seam.flagged and seam.plane == middle
 
 
 def test_one_odd_slice_is_two_seams() -> None:

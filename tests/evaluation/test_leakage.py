@@ -27,6 +27,7 @@ from synthct.evaluation.leakage_patches import asked, nearest, patches_of, smoot
 from synthct.evaluation.leakage_volumes import coarse, flipped, matches, rotate
 from synthct.evaluation.metric import Study
 from synthct.evaluation.report import cases_of
+from synthct.geometry import Geometry
 from synthct.labels.render import render_hu
 from synthct.phantom import make_phantom_with_tissues
 from synthct.volume.nifti import write_volume
@@ -214,6 +215,25 @@ def test_a_study_with_one_copy(tmp_path: Path, people: list[Volume]) -> None:
     with Image.open(io.BytesIO(result.figures[0].png)) as picture:
         assert picture.width > picture.height / 2
     assert "copy" in result.figures[0].title
+
+
+def test_what_is_too_thin_for_patches_is_told_and_tells_nothing(
+    tmp_path: Path, people: list[Volume]
+) -> None:
+    """A slab of 42 mm has no patch of 60 mm: no answer is not the answer that it is no copy."""
+    array = people[2].array[:, :, 10:17]
+    slab = Volume(array, Geometry.from_spacing(array.shape, SPACING))  # type: ignore[arg-type]
+    training = _cases(tmp_path, {f"t{n}": v for n, v in enumerate(people[:4])}, "training")
+    held_out = {f"r{n}": v for n, v in enumerate(people[4:7])} | {"thin": slab}
+    real = _cases(tmp_path, held_out, "real")
+    synthetic = _cases(tmp_path, {"s": people[8], "slab": slab}, "synthetic")
+    result = LeakageMetric(source=None).measure(Study(real, synthetic, training), SilentProgress())
+    assert any(
+        "1 synthetic case is too thin" in line and "slab" in line for line in result.warnings
+    )
+    numbers = {number.name: number for number in result.numbers}
+    assert numbers["patch/membership"].n["held-out"] == 3
+    assert numbers["volume/membership"].n["held-out"] == 4
 
 
 @pytest.mark.slow
