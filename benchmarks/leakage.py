@@ -138,6 +138,7 @@ def judged(people: People) -> dict[str, Judged]:
         usual = usual[np.isfinite(usual).all(axis=1)]
         for words, reference in (("held out", usual), ("none", usual[:0])):
             ratios = Level(level, ours, ours[:, :0], reference).ratios()
+            ratios[np.isnan(ours).any(axis=1)] = np.nan
             alone, parts = ratios[: len(others)], ratios[len(others) :].reshape(len(forms), -1)
             result[f"{level}, {words}"] = Judged(alone, dict(zip(forms, parts, strict=True)))
     return result
