@@ -19,9 +19,8 @@ Distances = npt.NDArray[np.float64]
 """(queries, targets)"""
 
 COPY_RATIO: Mapping[str, float] = MappingProxyType({"volume": 0.8, "patch": 0.85})
-"""A case closer than this times what is usual is a copy. On 30 scans, copies that were turned,
-flipped, shifted and noisy at once had at most 0.46 by volume and 0.65 by patches, other people at
-least 0.87 and 0.95. Features are too coarse to tell."""
+"""A case closer than this times what is usual is a copy. How often that errs, over phantoms, real
+CT and real MR: docs/evaluation.md, by benchmarks/leakage.py. Features are too coarse to tell."""
 LEAST_HELD_OUT = 3
 _DRAWS = 200
 
