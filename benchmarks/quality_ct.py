@@ -186,7 +186,8 @@ def _cells(number: Any) -> str:
         return " | "
     span = "" if number.interval is None else spread(number.interval)
     count = "" if not number.n else f" (n {next(iter(number.n.values()))})"
-    return f"{number.value:.3g} {number.unit}".strip() + f"{count} | {span}"
+    digits = ".0f" if abs(number.value) >= 1000 else ".3g"
+    return f"{number.value:{digits}} {number.unit}".strip() + f"{count} | {span}"
 
 
 def _trips(trips: dict[str, dict[str, Any]]) -> list[str]:

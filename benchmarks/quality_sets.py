@@ -74,11 +74,12 @@ def report(
     work: Path, name: str, metrics: Iterable[str], *, real: str = "real", **how: Any
 ) -> Report:
     """`work`/`name` against `work`/`real`; its page and its cache lie in `work`/reports."""
+    words = tuple(metrics)
     found = evaluate(
         work / real,
         work / name,
-        metrics=tuple(metrics),
-        output=work / "reports" / f"{name}-against-{real}",
+        metrics=words,
+        output=work / "reports" / f"{name}-against-{real}-{words[0]}",
         settings=Settings(resamples=100),
         overwrite=True,
         progress=LineProgress(),
