@@ -2,11 +2,11 @@
 
     python benchmarks/leakage.py DATA [--only phantoms-6mm]
 
-DATA has ct/CASE/image.nii.gz and mr_brain/CASE/t1.nii.gz. In each population some
-people are the training set, some are held out, and the rest stand for honest synthetic cases; of
-training cases copies are planted: the same, noisy, flipped, shifted, turned, all at once. Each case
-is judged with the held-out scans as reference and without. Prints the rows of the table in
-docs/evaluation.md, with exact 95 % intervals.
+DATA has ct/CASE/image.nii.gz and mr_brain/CASE/t1.nii.gz. In each population some people are the
+training set, some are held out, and the rest stand for honest synthetic cases; of training cases
+copies are planted: the same, noisy, flipped, shifted, turned, all at once. Each case is judged with
+the held-out scans as reference and without. Prints the rows of the table in docs/evaluation.md,
+with exact 95 % intervals.
 """
 
 from __future__ import annotations
