@@ -40,7 +40,12 @@ def train(
         Path, typer.Option("--output", "-o", metavar="DIR", help="Checkpoints and weights.")
     ],
     recipe: Annotated[
-        str, typer.Option("--recipe", metavar="NAME", help="mini (embedded default) or tiny.")
+        str,
+        typer.Option(
+            "--recipe",
+            metavar="NAME",
+            help="small, mini-mr, medium, published, or another of docs/training.md.",
+        ),
     ] = "mini",
     settings: Annotated[
         list[str] | None,

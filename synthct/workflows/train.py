@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,10 @@ from synthct.models.maisi.latents import encoded_cases, pair_folder
 from synthct.models.maisi.networks import build_autoencoder
 from synthct.models.maisi.recipes import MaisiRecipe, recipe
 from synthct.models.maisi.spec import preset
+from synthct.models.maisi.unit_latents import unit_latents
 from synthct.models.maisi.vae_task import VaeTask
 from synthct.record import platform_summary, sha256_of, versions
-from synthct.training.loop import fit
+from synthct.training.loop import Fitted, fit
 from synthct.training.settings import with_settings
 from synthct.training.task import Validated
 from synthct.training.team import Team, own_device
@@ -150,11 +151,25 @@ def _train(
         "steps": str(fitted.step),
         PRESET: chosen.preset,
     }
-    if not isinstance(stage, VaeTask):
+    if isinstance(stage, VaeTask):
+        if start is None:  # those who go on from a VAE may have a U-Net for its latents
+            progress.say(_unit_latents(fitted, stage))
+    else:
         metadata[SCALE_FACTOR] = repr(stage.scale_factor)
     for role, weights in fitted.weights.items():
         write_half(files[role], weights, metadata)
     return Trained(task, fitted.step, files, stage.notes)
+
+
+def _unit_latents(fitted: Fitted, stage: VaeTask) -> str:
+    """Give the averaged VAE's latents unit deviation; how it is shared out, in a line."""
+    vae = build_autoencoder(stage.spec.autoencoder)
+    vae.load_state_dict(fitted.weights["vae"])
+    seen = replace(stage, seed=stage.seed + 1)
+    shares = unit_latents(vae.eval(), (seen.batch(n) for n in range(SCALE_BATCHES)))
+    fitted.weights["vae"] = vae.state_dict()
+    told = ", ".join(f"{share:.2f}" for share in shares)
+    return f"latents brought to unit deviation, by channel {told}"
 
 
 def _require_validation(chosen: MaisiRecipe, stage: Stage, data_folder: Path) -> None:
@@ -267,6 +282,7 @@ def _image_stage(
         spacing_range_mm=chosen.crops.spacing_range_mm,
         bfloat16=chosen.loop.bfloat16,
         checkpointing=chosen.latent.checkpointing,
+        by_image=chosen.latent.by_image,
     )
     if grown is not None:
         stage.begin_from(_floats(grown))
@@ -297,6 +313,7 @@ def _latent_stage(
         contrast=chosen.latent.contrast,
         contrast_margin=chosen.latent.contrast_margin,
         checkpointing=chosen.latent.checkpointing,
+        by_image=chosen.latent.by_image,
         latents=pair_folder(folder) if chosen.latent.encoded else None,
         vae_sha256=sha256_of(_weights(start, "vae")),
     )

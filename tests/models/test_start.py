@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from scipy.fft import dctn
 from torch.nn import functional
 
 from synthct.models.maisi.networks import build_autoencoder
 from synthct.models.maisi.spec import preset
 from synthct.models.maisi.start import hold_constants, nearly_linear
 
-PRESETS = ("mini-ct", "tiny")
+PRESETS = ("mini-ct", "tiny")  # two halvings, and one
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -27,8 +29,8 @@ def test_before_training_the_level_is_right_whatever_the_volume(name: str) -> No
             assert inside.median().item() == pytest.approx(level, abs=0.02)
 
 
-def test_the_latents_are_averages_and_differences() -> None:
-    autoencoder = _started("mini-ct")
+def test_after_one_halving_the_latents_are_averages_and_differences() -> None:
+    autoencoder = _started("tiny")
     image = _smooth(1)
     with torch.no_grad():
         mu, sigma = autoencoder.encode(image)
@@ -43,6 +45,23 @@ def test_the_latents_are_averages_and_differences() -> None:
         [mu[0, 1, 2:-2, 2:-2, 2:-2].flatten(), slope[0, 0, 2:-2, 2:-2, 2:-2].flatten()]
     )
     assert torch.corrcoef(seen)[0, 1] > 0.99
+    assert sigma.max() < 0.06
+
+
+def test_after_two_halvings_the_latents_are_the_cosines_with_most_variance() -> None:
+    autoencoder = _started("mini-ct")
+    image = _smooth(1)
+    with torch.no_grad():
+        mu, sigma = autoencoder.encode(image)
+    blocks = image[0, 0].unfold(0, 4, 4).unfold(1, 4, 4).unfold(2, 4, 4).reshape(-1, 64).numpy()
+    inner = np.zeros((8, 8, 8), bool)
+    inner[1:-1, 1:-1, 1:-1] = True
+    blocks = blocks[inner.ravel()].reshape(-1, 4, 4, 4)
+    waves = dctn(blocks, axes=(1, 2, 3), norm="ortho")
+    wanted = {0: (0, 0, 0), 1: (0, 0, 1), 2: (0, 1, 0), 3: (1, 0, 0), 4: (0, 0, 2), 6: (2, 0, 0)}
+    for channel, (i, j, k) in wanted.items():
+        made = mu[0, channel].flatten().numpy()[inner.ravel()]
+        assert abs(np.corrcoef(made, waves[:, i, j, k])[0, 1]) > 0.98, channel
     assert sigma.max() < 0.06
 
 

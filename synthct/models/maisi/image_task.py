@@ -13,6 +13,7 @@ from torch import nn
 
 from synthct.diffusion.rectified_flow import RectifiedFlow, velocity
 from synthct.models.maisi import data
+from synthct.models.maisi.channel_weights import channel_weights
 from synthct.models.maisi.conditions import Conditions, conditions
 from synthct.models.maisi.latents import encoded_cases
 from synthct.models.maisi.modality import UNKNOWN, modality_class
@@ -49,6 +50,8 @@ class ImageTask:
     bfloat16: bool = True
     checkpointing: bool = False
     """Make inner maps again in backward: less memory, a third more time."""
+    by_image: bool = False
+    """Let a channel of the latent count by what its errors cost in the image."""
     unet: nn.Module = field(init=False)
 
     def __post_init__(self) -> None:
@@ -59,6 +62,10 @@ class ImageTask:
         self.autoencoder.eval().requires_grad_(False)
         self.encoded = encoded_cases(self.latents, self.vae_sha256)
         self.cases = [] if self.encoded else data.cases_in(self.images)
+        if self.by_image:
+            self._channels = channel_weights(
+                self.autoencoder, self.batch(0).latent, self.scale_factor
+            )
 
     def begin_from(self, unet: Mapping[str, torch.Tensor]) -> None:
         self.unet.load_state_dict(unet)
@@ -105,8 +112,9 @@ class ImageTask:
         noisy = flow.add_noise(latent, noise, time)
         with autocast(self.bfloat16, latent.device):
             predicted = self.unet(noisy, time * 1000, **batch.conditions.unet_arguments())
-        loss = (predicted.float() - velocity(latent, noise)).square().mean()
-        return loss, {"blind": float(loss.detach())}
+        error = (predicted.float() - velocity(latent, noise)).square()
+        loss = (error * self._channels.to(error.device)).mean() if self.by_image else error.mean()
+        return loss, {"blind": float(error.detach().mean())}
 
     def _encoded_now(
         self, rng: np.random.Generator

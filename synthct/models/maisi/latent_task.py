@@ -19,6 +19,7 @@ from synthct.diffusion.rectified_flow import RectifiedFlow, velocity
 from synthct.errors import InputError
 from synthct.labels.groups import HEART, HOLLOW_ORGANS, MUSCLES, SOLID_ORGANS, VESSELS
 from synthct.models.maisi import data
+from synthct.models.maisi.channel_weights import channel_weights
 from synthct.models.maisi.conditions import Conditions, conditions, label_bits, regions_of
 from synthct.models.maisi.guidance import without_lesions
 from synthct.models.maisi.latents import encoded_cases
@@ -117,6 +118,8 @@ class LatentTask:
     contrast_margin: float = MARGIN
     checkpointing: bool = False
     """Make inner maps again in backward: less memory, a third more time."""
+    by_image: bool = False
+    """Let a channel of the latent count by what its errors cost in the image."""
     latents: Path | None = None
     """Pairs encoded whole beforehand, instead of crops encoded batch by batch."""
     vae_sha256: str = ""
@@ -135,6 +138,10 @@ class LatentTask:
         cases = [] if self.encoded else data.cases_in(self.pairs)
         self.phantoms = [case for case in cases if "tissues" in case.arrays]
         self.scans = [case for case in cases if "tissues" not in case.arrays]
+        if self.by_image:
+            self._channels = channel_weights(
+                self.autoencoder, self.batch(0).latent, self.scale_factor
+            )
         if self.controlled:
             self.controlnet = build_controlnet(self.spec)
         if self.checkpointing:
@@ -235,7 +242,8 @@ class LatentTask:
                 other = replace(batch, bits=batch.other_bits)
                 against = self._predict(noisy, time * 1000, other, blind)
         error = (predicted.float() - velocity(latent, noise)).square()
-        loss = (error * batch.weight).mean() / batch.weight.mean().clamp_min(1e-3)
+        weighted = error * self._channels.to(error.device) if self.by_image else error
+        loss = (weighted * batch.weight).mean() / batch.weight.mean().clamp_min(1e-3)
         figures = {("blind" if blind else "seen"): float(error.detach().mean())}
         if against is not None and batch.region is not None:
             apart = region_contrast(

@@ -28,7 +28,7 @@ class MaskUNetSpec(UNetSpec):
 
 
 MASK_SPEC = MaisiSpec(
-    MaskAutoencoderSpec((32, 64, 128), (1, 2, 2), LATENT_CHANNELS, 32),
+    MaskAutoencoderSpec((32, 64, 128), (1, 2, 2), LATENT_CHANNELS, 32, use_convtranspose=True),
     MaskUNetSpec(
         (64, 128, 256, 512),
         2,
@@ -64,7 +64,7 @@ def channels_out(vae: AutoencoderSpec) -> int:
 
 def is_transposed(vae: AutoencoderSpec) -> bool:
     """Whether the decoder doubles its grid by transposed convolutions."""
-    return isinstance(vae, MaskAutoencoderSpec)
+    return vae.use_convtranspose
 
 
 def context_of(unet: UNetSpec) -> int:

@@ -32,7 +32,7 @@ def build_autoencoder(spec: AutoencoderSpec) -> AutoencoderKlMaisi:
         with_encoder_nonlocal_attn=False,
         with_decoder_nonlocal_attn=False,
         use_checkpointing=False,
-        use_convtranspose=False,
+        use_convtranspose=spec.use_convtranspose,
         norm_float16=False,
         num_splits=1,
         dim_split=1,

@@ -1,8 +1,9 @@
 """Training recipes of the family: typed, each with its cost and its score.
 
-`small` is the embedded CT model (also called `mini`), `mini-mr` the embedded MR model, `medium` one
-for a single accelerator, `published` the networks and the schedule of the MAISI papers. Where we
-have not made a run its `cost` and `score` say so.
+`small` is the embedded CT model (also called `mini`), `mini-mr` the embedded MR model; with
+`-decoder` their autoencoders' decoders alone, for texture. `medium` is for a single accelerator,
+`published` the networks and the schedule of the MAISI papers. Where we have not made a run its
+`cost` and `score` say so.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ class LatentOptions:
     reference_voxels: float = 6000.0
     """A structure of n voxels counts sqrt(reference_voxels / n), from 1 to `most`."""
     most: float = 4.0
+    by_image: bool = False
+    """Let a channel of the latent count by what its errors cost in the image."""
     air: float = 0.4
     """What air outside the patient counts."""
 
@@ -68,80 +71,100 @@ class MaisiRecipe:
     latent: LatentOptions = field(default_factory=LatentOptions)
 
 
-_VAE_CROPS = Crops(48 * 48 * 32, (0.5, 1.0, 1.0, 2.0, 4.0))
-_LATENT_CROPS = Crops(64 * 64 * 60, (0.5, 0.5, 1.0, 1.0, 3.0), phantom_share=0.35)
+_VAE_CROPS = Crops(64 * 48 * 32, (0.5, 1.0, 1.0, 2.0))
+_VAE_LOSS = VaeLoss(gradient=0.25, squared=20.0)
+_LATENT_CROPS = Crops(64 * 64 * 60, (0.5, 0.5, 1.0, 1.0, 2.0), phantom_share=0.35)
+_BY_IMAGE = LatentOptions(by_image=True)
 _HEAD = 96 * 128 * 128
 """Voxels of a whole head at 2 mm."""
 _MR_CROPS = Crops(_HEAD, (1.0,), spacing_range_mm=(2.0, 2.0), phantom_share=0.0)
-_MINI_SCORE = "weights/maisi-mini-ct/CARD.md has what the shipped weights reached"
+_MR_VAE_CROPS = replace(_MR_CROPS, voxels=64 * 48 * 32, size_factors=(0.5, 1.0, 1.0))
+_MR_VAE_LOSS = VaeLoss(soft_window=0.0, gradient=0.1, squared=5.0)
+_CT_SCORE = "weights/maisi-mini-ct/CARD.md has what the shipped weights reached"
+_MR_SCORE = "weights/maisi-mini-mr/CARD.md has what the shipped weights reached"
 
 _SMALL: dict[str, MaisiRecipe] = {
     "maisi-vae": MaisiRecipe(
         "mini-ct",
         Recipe(
-            steps=1000,
-            learning_rate=3e-4,  # from the nearly linear start; 1e-3 shakes the levels of volumes
+            steps=2300,
+            learning_rate=4e-4,  # from the linear start; 1e-3 shakes the levels of volumes
             warmup_steps=50,
             ema_decay=0.998,
             save_every=100,
-            cost="10 minutes on 2 CPU cores",
-            score="31.7 dB in the body of ts-example at 3 mm; held out 33.2 to 36.7 dB",
+            cost="30 minutes on 1 CPU core",
+            score=_CT_SCORE,
         ),
         _VAE_CROPS,
+        _VAE_LOSS,
     ),
     "maisi-diffusion": MaisiRecipe(
         "mini-ct",
         Recipe(
-            steps=600,
+            steps=250,
             learning_rate=8e-4,
             ema_decay=0.998,
             save_every=100,
-            cost="about 10 minutes on 2 CPU cores (first version)",
-            score=_MINI_SCORE,
+            cost="1 minute on 1 CPU core",
+            score=_CT_SCORE,
         ),
         _LATENT_CROPS,
+        latent=_BY_IMAGE,
     ),
     "maisi-controlnet": MaisiRecipe(
         "mini-ct",
         Recipe(
-            steps=4400,
+            steps=2700,
             learning_rate=8e-4,
             ema_decay=0.998,
             save_every=100,
-            cost="75 minutes for 4,040 steps on 2 CPU cores",
-            score=_MINI_SCORE,
+            cost="1.0 s a step on 1 CPU core: 45 minutes",
+            score=_CT_SCORE,
         ),
         _LATENT_CROPS,
+        latent=_BY_IMAGE,
     ),
 }
 _MINI_MR: dict[str, MaisiRecipe] = {
     "maisi-vae": MaisiRecipe(
         "mini-mr",
         Recipe(
-            steps=1500,
-            learning_rate=1e-3,
+            steps=3000,
+            learning_rate=5e-4,
             warmup_steps=50,
             ema_decay=0.998,
             save_every=100,
-            cost="3.0 s a step on 2 CPU cores beside other work: about 75 minutes",
-            score="weights/maisi-mini-mr/CARD.md, once they are trained",
+            cost="30 minutes on 1 CPU core",
+            score=_MR_SCORE,
         ),
-        replace(_MR_CROPS, voxels=48 * 64 * 64, size_factors=(0.5, 1.0, 1.0, 2.0, 8.0)),
-        VaeLoss(soft_window=0.0, kl_controlled=True),
+        _MR_VAE_CROPS,
+        _MR_VAE_LOSS,
     ),
     "maisi-diffusion": MaisiRecipe(
         "mini-mr",
         Recipe(
-            steps=4000,
+            steps=3300,
             learning_rate=5e-4,
             ema_decay=0.998,
             save_every=100,
-            cost="2.3 s a step on 2 CPU cores beside other work: about 2.6 hours",
-            score="weights/maisi-mini-mr/CARD.md, once they are trained",
+            cost="0.8 s a step on 1 CPU core: 45 minutes",
+            score=_MR_SCORE,
         ),
         _MR_CROPS,
+        latent=_BY_IMAGE,
     ),
 }
+
+
+def _sharper(recipe: MaisiRecipe, steps: int, texture: float) -> MaisiRecipe:
+    """The decoder alone, held to the texture of the scans: latents and a U-Net stay valid."""
+    cost = "0.8 s a step on 1 CPU core"
+    loop = replace(recipe.loop, steps=steps, learning_rate=3e-4, trainable="decoder", cost=cost)
+    return replace(recipe, loop=loop, vae=replace(recipe.vae, texture=texture))
+
+
+_SMALL_DECODER = {"maisi-vae": _sharper(_SMALL["maisi-vae"], 1100, 0.15)}
+_MINI_MR_DECODER = {"maisi-vae": _sharper(_MINI_MR["maisi-vae"], 400, 0.08)}
 _PAPER_LOSS = VaeLoss(
     soft_window=0.0,
     gradient=0.0,
@@ -252,6 +275,8 @@ _RECIPES = {
     "medium": _MEDIUM,
     "published": _PUBLISHED,
     "mini-mr": _MINI_MR,
+    "small-decoder": _SMALL_DECODER,
+    "mini-mr-decoder": _MINI_MR_DECODER,
     "tiny": _SMALL,
     "tiny-mr": _MINI_MR,
 }

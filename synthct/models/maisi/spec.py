@@ -21,6 +21,9 @@ class AutoencoderSpec:
     latent_channels: int
     norm_num_groups: int
     norm_eps: float = 1e-6
+    use_convtranspose: bool = False
+    """Double the decoder's grid by transposed convolutions, as MONAI's option of that name does,
+    instead of interpolation: they tell a voxel's place in its latent voxel apart."""
 
     @property
     def factor(self) -> int:
@@ -89,21 +92,21 @@ _RFLOW_UNET = UNetSpec(
 
 PRESETS: dict[str, MaisiSpec] = {
     "mini-ct": MaisiSpec(
-        AutoencoderSpec((16, 32), (1, 1), 4, 2),
+        AutoencoderSpec((16, 32, 64), (1, 1, 1), 8, 2, use_convtranspose=True),
         UNetSpec(
-            num_channels=(32, 64, 64, 96),
+            num_channels=(64, 96, 96),
             num_res_blocks=1,
-            attention_levels=(False, False, False, False),
-            num_head_channels=(32, 32, 32, 32),
+            attention_levels=(False, False, False),
+            num_head_channels=(32, 32, 32),
             norm_num_groups=8,
             resblock_updown=False,
             include_fc=False,
             regions=True,
             num_class_embeds=None,
         ),
-        embedding_channels=(32, 48),
+        embedding_channels=(32, 48, 64),
         sampler="rflow",
-        base_numel=32**3,
+        base_numel=16**3,
         condition_scale=1.0,
     ),
     "medium-ct": MaisiSpec(
@@ -125,9 +128,9 @@ PRESETS: dict[str, MaisiSpec] = {
         condition_scale=1.0,
     ),
     "mini-mr": MaisiSpec(
-        AutoencoderSpec((16, 32), (1, 1), 4, 2),
+        AutoencoderSpec((16, 32, 64), (1, 1, 1), 8, 2, use_convtranspose=True),
         UNetSpec(
-            num_channels=(32, 64, 96, 96),
+            num_channels=(48, 64, 96, 96),
             num_res_blocks=1,
             attention_levels=(False, False, False, True),
             num_head_channels=(32, 32, 32, 32),
@@ -139,7 +142,7 @@ PRESETS: dict[str, MaisiSpec] = {
         ),
         embedding_channels=(),
         sampler="rflow",
-        base_numel=32**3,
+        base_numel=16**3,
         controlnet=False,
         condition_scale=1.0,
     ),

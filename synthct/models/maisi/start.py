@@ -6,8 +6,10 @@ Here every normalised map begins with two channels of a large constant, +A and �
 spread the same for every volume, and with its signals in pairs (s, −s), which make the mean zero:
 normalisation is nearly the identity. The constants are held: no step changes them or reads them.
 Residual branches begin at zero, and the shortcuts carry a
-linear code: the averages of 2×2×2 voxels and, as far as latent channels go, their first differences
-(Haar). What the linear code cannot carry is left to training.
+linear code: with one halving the averages of 2×2×2 voxels and their differences (Haar), as far as
+latent channels go; with two the cosine components of 4×4×4 voxels that hold most of a smooth
+image's variance. What the linear code cannot carry is left to training, and so is the decoder of
+all but the average.
 """
 
 from __future__ import annotations
@@ -24,12 +26,15 @@ from torch import nn
 
 from synthct.errors import UsageError
 
+Convolution = nn.Conv3d | nn.ConvTranspose3d
 CONSTANT = 16.0
 """A: the constant channels; signals are of the order of 1."""
 CONTRAST, LEVEL = 3.0, -1.2
 """Network units [0, 1] times CONTRAST plus LEVEL: air −1.2, water 0.3, 1000 HU 1.8."""
 AVERAGE_GAIN, DETAIL_GAIN = 2.0, 5.0
 """Latents of the order of 1: differences of neighbours are smaller than averages."""
+NEIGHBOURS = 0.9
+"""Correlation of neighbouring voxels, by which the components of 4×4×4 voxels are ordered."""
 LOG_VARIANCE = -6.0
 
 
@@ -47,7 +52,7 @@ def nearly_linear(autoencoder: AutoencoderKlMaisi) -> None:
             "give its spec wider maps or fewer groups",
         )
     _encoder(autoencoder, groups)
-    _decoder(autoencoder, groups)
+    _decoder(autoencoder, groups, _halvings(_convolutions(autoencoder.encoder)))
     for name in ("quant_conv_mu", "post_quant_conv"):
         _identity(_conv(autoencoder.get_submodule(name)))
     sigma = _conv(autoencoder.get_submodule("quant_conv_log_sigma"))
@@ -64,16 +69,17 @@ def hold_constants(autoencoder: AutoencoderKlMaisi) -> None:
     """Keep every gradient from the constant channels: a step on them would move whole volumes."""
     groups = _norms(autoencoder)[0].num_groups
     for part in (autoencoder.encoder, autoencoder.decoder):
-        convs = [m for m in part.modules() if isinstance(m, nn.Conv3d)]
+        convs = [m for m in part.modules() if isinstance(m, Convolution)]
         for conv in convs:
             made = conv is not convs[-1]
             read = conv is not convs[0]
             mask = torch.ones_like(conv.weight)
+            rows = _rows(conv, mask)
             if made:
                 _hold(_bias(conv), _kept(conv.out_channels, groups))
-                mask[_kept(conv.out_channels, groups) == 0] = 0.0
+                rows[_kept(conv.out_channels, groups) == 0] = 0.0
             if read:
-                mask[:, _kept(conv.in_channels, groups) == 0] = 0.0
+                rows[:, _kept(conv.in_channels, groups) == 0] = 0.0
             _hold(conv.weight, mask)
         for norm in (m for m in part.modules() if isinstance(m, MaisiGroupNorm3D)):
             _hold(norm.weight, _kept(norm.num_channels, groups))
@@ -100,35 +106,55 @@ def _encoder(autoencoder: AutoencoderKlMaisi, groups: int) -> None:
     first, *inner, last = _convolutions(autoencoder.encoder)
     _carry(first, groups, {(0, 0): _delta(CONTRAST)}, bias=LEVEL)
     latents = last.out_channels
+    signals = [len(_signals(c.out_channels, groups)) for c in [first, *inner]]
+    bands = min(8, *signals) if _halvings(inner) > 1 else min(latents, 4)
     carried = 1
     for conv in inner:
-        if conv.stride[0] == 2:
-            known = [_haar(n) for n in range(min(latents, 4))] if carried == 1 else []
-            kernels = {(n, 0): kernel for n, kernel in enumerate(known)}
-            kernels |= {(n, n): _haar(0) for n in range(carried) if carried > 1}
-            carried = max(carried, len(known))
-            _carry(conv, groups, kernels)
-        else:
-            _carry(conv, groups, {(n, n): _one(conv) for n in range(carried)})
-    gains = [AVERAGE_GAIN] + [DETAIL_GAIN] * (latents - 1)
+        kernels = {(n, n): _one(conv) for n in range(carried)}
+        if conv.stride[0] == 2 and carried == 1:
+            kernels = {(n, 0): _haar(n) for n in range(bands)}
+            carried = bands
+        elif conv.stride[0] == 2:
+            if carried == bands:
+                carried = min(latents, len(_signals(conv.out_channels, groups)))
+                kernels = _cosines(carried, bands)
+            else:
+                kernels = {(n, n): _haar(0) for n in range(carried)}
+        _carry(conv, groups, kernels)
+    gains = _gains(latents, _halvings(inner))
     _read(last, groups, {n: gains[n] for n in range(min(latents, carried))})
     _plain_norms(autoencoder.encoder)
 
 
-def _decoder(autoencoder: AutoencoderKlMaisi, groups: int) -> None:
+def _decoder(autoencoder: AutoencoderKlMaisi, groups: int, halvings: int) -> None:
     first, *inner, last = _convolutions(autoencoder.decoder)
     latents = first.in_channels
-    gains = [AVERAGE_GAIN] + [DETAIL_GAIN] * (latents - 1)
-    kernels = {(n, n): _delta(1 / gains[n]) for n in range(min(latents, 4))}
+    gains = _gains(latents, halvings)
+    doublings = [conv for conv in inner if isinstance(conv, nn.ConvTranspose3d)]
+    narrowest = first if doublings else min([first, *inner], key=lambda conv: conv.out_channels)
+    carried = min(latents, len(_signals(narrowest.out_channels, groups)))
+    kernels = {(n, n): _delta(1 / gains[n]) for n in range(carried)}
     _carry(first, groups, kernels, read_pairs=False)
     for conv in inner:
-        _carry(conv, groups, {(n, n): _one(conv) for n in range(min(latents, 4))})
+        if conv not in doublings:
+            kernels = {(n, n): _one(conv) for n in range(carried)}
+        elif conv is doublings[-1]:
+            bands = min(carried, 8 if len(doublings) > 1 else 4)
+            kernels = {(0, n): _placed(8 * _haar(n)[:2, :2, :2]) for n in range(bands)}
+            carried = 1
+        elif conv is doublings[-2]:
+            analysis = _cosines(carried, 8)
+            kernels = {(m, n): _placed(8 * k[:2, :2, :2]) for (n, m), k in analysis.items()}
+            carried = 8
+        else:
+            kernels = {(n, n): _placed(torch.ones(2, 2, 2)) for n in range(carried)}
+        _carry(conv, groups, kernels)
     _read(last, groups, {0: 1 / CONTRAST})
     _bias(last).fill_(-LEVEL / CONTRAST)
     _plain_norms(autoencoder.decoder)
 
 
-def _convolutions(part: nn.Module) -> list[nn.Conv3d]:
+def _convolutions(part: nn.Module) -> list[Convolution]:
     """Those on the linear way through: first, resampling and shortcut convolutions, last."""
     found = []
     for block in part.get_submodule("blocks").children():
@@ -143,17 +169,22 @@ def _convolutions(part: nn.Module) -> list[nn.Conv3d]:
     return found
 
 
-def _constant_rows(conv: nn.Conv3d, groups: int) -> None:
+def _constant_rows(conv: Convolution, groups: int) -> None:
     for c in _constants(conv.out_channels, groups):
-        conv.weight[c : c + 2] = 0.0
+        _rows(conv, conv.weight)[c : c + 2] = 0.0
         _bias(conv)[c], _bias(conv)[c + 1] = CONSTANT, -CONSTANT
 
 
-def _conv(module: nn.Module) -> nn.Conv3d:
-    return next(m for m in module.modules() if isinstance(m, nn.Conv3d))
+def _conv(module: nn.Module) -> Convolution:
+    return next(m for m in module.modules() if isinstance(m, Convolution))
 
 
-def _bias(conv: nn.Conv3d) -> torch.Tensor:
+def _rows(conv: Convolution, weight: torch.Tensor) -> torch.Tensor:
+    """A view of `weight` as (out, in, 3 kernel axes); transposed convolutions have it turned."""
+    return weight.transpose(0, 1) if isinstance(conv, nn.ConvTranspose3d) else weight
+
+
+def _bias(conv: Convolution) -> torch.Tensor:
     assert conv.bias is not None, "MONAI's autoencoder has a bias in every convolution"
     return conv.bias
 
@@ -171,7 +202,7 @@ def _constants(channels: int, groups: int) -> list[int]:
 
 
 def _carry(
-    conv: nn.Conv3d,
+    conv: Convolution,
     groups: int,
     kernels: dict[tuple[int, int], torch.Tensor],
     *,
@@ -185,7 +216,7 @@ def _carry(
         [(n, n) for n in range(conv.in_channels)] if single else _signals(conv.in_channels, groups)
     )
     fan = math.sqrt(len(into) * conv.weight[0, 0].numel())
-    weight = torch.zeros_like(conv.weight)
+    weight = torch.zeros_like(_rows(conv, conv.weight))
     offset = torch.zeros_like(_bias(conv))
     given = {n for n, _ in kernels}
     for n, (plus, minus) in enumerate(out):
@@ -200,12 +231,12 @@ def _carry(
         weight[minus] = -weight[plus]
         offset[plus] = bias if n in given else 0.0
         offset[minus] = -offset[plus]
-    conv.weight.copy_(weight)
+    _rows(conv, conv.weight).copy_(weight)
     _bias(conv).copy_(offset)
     _constant_rows(conv, groups)
 
 
-def _read(conv: nn.Conv3d, groups: int, gains: dict[int, float]) -> None:
+def _read(conv: Convolution, groups: int, gains: dict[int, float]) -> None:
     """The last convolution of a part: output n is signal n times its gain, plus a little noise."""
     signals = _signals(conv.in_channels, groups)
     fan = math.sqrt(len(signals) * 27)
@@ -233,24 +264,72 @@ def _delta(gain: float) -> torch.Tensor:
     return kernel
 
 
-def _one(conv: nn.Conv3d) -> torch.Tensor:
+def _placed(taps: torch.Tensor) -> torch.Tensor:
+    """A transposed kernel (3, 3, 3) whose input voxel makes these 2×2×2 voxels and no others."""
+    kernel = torch.zeros(3, 3, 3)
+    kernel[1:, 1:, 1:] = taps
+    return kernel
+
+
+def _one(conv: Convolution) -> torch.Tensor:
     return _delta(1.0) if conv.kernel_size[0] == 3 else torch.ones(1, 1, 1)
+
+
+_HAAR = ("000", "100", "010", "001", "110", "101", "011", "111")
+"""Along which of i, j, k the number-th kernel takes half the difference instead of the average."""
 
 
 def _haar(number: int) -> torch.Tensor:
     """0: average of 2×2×2; 1, 2, 3: half the difference along i, j, k (taps 0 and 1 of three)."""
-    kernel = torch.zeros(3, 3, 3)
-    kernel[:2, :2, :2] = 1 / 8
-    if number:
-        later = [slice(0, 2)] * 3
-        earlier = [slice(0, 2)] * 3
-        later[number - 1], earlier[number - 1] = slice(1, 2), slice(0, 1)
-        kernel[tuple(earlier)] = -1 / 8
-        kernel[tuple(later)] = 1 / 8
-    return kernel
+    average, difference = torch.tensor([0.5, 0.5, 0.0]), torch.tensor([-0.5, 0.5, 0.0])
+    i, j, k = (difference if digit == "1" else average for digit in _HAAR[number])
+    return torch.einsum("i,j,k->ijk", i, j, k)
 
 
-def _identity(conv: nn.Conv3d) -> None:
+def _halvings(convs: list[Convolution]) -> int:
+    return sum(conv.stride[0] == 2 for conv in convs)
+
+
+def _waves() -> tuple[torch.Tensor, torch.Tensor]:
+    """The cosines of 4 places (wave, place), and the variance (4, 4, 4) of their products."""
+    places = torch.arange(4, dtype=torch.float64)
+    waves = torch.cos(math.pi / 4 * (places + 0.5) * places[:, None])
+    waves = waves / waves.norm(dim=1, keepdim=True)
+    spread = NEIGHBOURS ** (places - places[:, None]).abs()
+    variance = torch.einsum("ui,ij,uj->u", waves, spread, waves)
+    products = torch.einsum("u,v,w->uvw", variance, variance, variance)
+    return waves, (products * 1e9).round() / 1e9  # the three axes are equal to the last digit
+
+
+def _gains(latents: int, halvings: int) -> list[float]:
+    """Of the latent's channels; with several halvings by the variance that a component has."""
+    if halvings < 2:
+        return [AVERAGE_GAIN] + [DETAIL_GAIN] * (latents - 1)
+    variances = torch.sort(_waves()[1].flatten(), descending=True).values[:latents]
+    return [AVERAGE_GAIN * math.sqrt(float(variances[0] / one)) for one in variances]
+
+
+def _cosines(count: int, bands: int) -> dict[tuple[int, int], torch.Tensor]:
+    """The components of 4×4×4 voxels with most variance, made of the first `bands` of `_haar`.
+
+    Discrete cosines, ordered as in an image whose neighbours correlate by `NEIGHBOURS`.
+    """
+    waves, variances = _waves()
+    order = torch.sort(variances.flatten(), descending=True, stable=True).indices.tolist()[:count]
+    # of each wave, what averages and differences of two neighbours add to it: (wave, 0|1, place)
+    pairs = waves.reshape(4, 2, 2) / 2
+    parts = torch.stack([pairs.sum(-1), pairs[..., 1] - pairs[..., 0]], dim=1).float()
+    kernels = {}
+    for n, number in enumerate(order):
+        frequencies = number // 16, number // 4 % 4, number % 4
+        for m in range(bands):
+            sides = [parts[u, int(a)] for u, a in zip(frequencies, _HAAR[m], strict=True)]
+            kernels[n, m] = torch.zeros(3, 3, 3)
+            kernels[n, m][:2, :2, :2] = torch.einsum("i,j,k->ijk", *sides)
+    return kernels
+
+
+def _identity(conv: Convolution) -> None:
     conv.weight.zero_()
     _bias(conv).zero_()
     for n in range(conv.out_channels):

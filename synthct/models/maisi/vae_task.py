@@ -134,6 +134,9 @@ class VaeTask:
             out = self.autoencoder.decode(self.autoencoder.sampling(mu, sigma)).float()
         mu, sigma = mu.float(), sigma.float()
         loss, figures = weights.reconstruction(out, batch)
+        if weights.texture:
+            more, seen = weights.local_texture(out, batch, self.spec.autoencoder.factor)
+            loss, figures = loss + more, figures | seen
         latent_std = float(mu.detach().std())
         kl = kl_divergence(mu, sigma)
         kl_weight = self._control.observe(latent_std) if weights.kl_controlled else weights.kl
