@@ -158,6 +158,8 @@ class Entry(_Frozen):
     """The same with `--skull-stripped`."""
     draws_mask: bool = False
     """Without a mask it follows one of a phantom, being too small to make a body of noise alone."""
+    faces: bool = False
+    """It was trained on heads with faces: previews of whole heads leave the face out."""
     network: dict[str, Any] = {}
     """Parameters of the networks, or `{"spec": NAME}` for a preset of the family."""
 

@@ -24,6 +24,7 @@ from synthct.outputs.sidecar import (
     Sidecar,
     now,
 )
+from synthct.preview.face import without_face
 from synthct.preview.render import render_png
 from synthct.quality.norms import load_norms
 from synthct.record import fingerprint, sha256_of
@@ -281,13 +282,16 @@ class _Run:
         out = labels_out(self.placement, plan.mask, plan.grid, self.request.label_out)
         with clock("writing"), self.progress.stage("writing"):
             title = f"{names.case}, {plan.entry.name}"
+            shown = made.volume
+            if plan.entry.faces and not self.request.skull_stripped:
+                shown = without_face(shown)
             sidecar = cases.write_case(
                 names,
                 image=made.volume,
                 labels=out.labels,
                 label_names=out.names,
                 sidecar=self._sidecar(names, made, out.scheme),
-                preview=render_png(made.volume, self.placement.written, title=title),
+                preview=render_png(shown, self.placement.written, title=title),
                 overwrite=self.request.overwrite or self.request.resume,
             )
         self.clock.add(clock)
