@@ -173,7 +173,7 @@ def test_every_recipe_states_its_cost_and_its_score(name: str) -> None:
         found += 1
         preset(chosen.preset)
         assert chosen.loop.cost and chosen.loop.score
-    assert found >= 2
+    assert found >= (1 if name.endswith("-decoder") else 2)
 
 
 def test_epochs_become_steps(prepared: Path, tmp_path: Path) -> None:
