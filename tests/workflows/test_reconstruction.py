@@ -57,7 +57,7 @@ def test_the_latent_is_what_monai_makes_of_the_padded_scan(
     latent, record = read_latent(Path(made["output"]))
     network = load_autoencoder(codec.model, codec.weights, torch.device("cpu")).network
     unit = hu_to_unit(to_ras(_read(scan)).array)
-    image = np.pad(unit, [(0, -n % 2) for n in unit.shape])
+    image = np.pad(unit, [(0, -n % 4) for n in unit.shape])
     with torch.no_grad():
         mean, _ = network.encode(torch.from_numpy(image)[None, None])
     assert latent.shape == (8, 10, 8, 7)

@@ -28,7 +28,7 @@ FAST = {"steps": 1, "retries": 0, "device": "cpu"}
 def mask(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """On a grid that the embedded model samples on: nothing is resampled."""
     path = tmp_path_factory.mktemp("mask") / "seg.nii.gz"
-    write_phantom(path, region="abdomen", spacing_mm=(5.0, 5.0, 5.0), seed=1)
+    write_phantom(path, region="abdomen", spacing_mm=(3.5, 3.5, 3.5), seed=1)
     return path
 
 

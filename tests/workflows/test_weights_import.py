@@ -211,7 +211,7 @@ def test_pulled_files_are_loaded_where_the_hub_keeps_them(
 def test_generate_runs_with_an_import_by_either_name(entry: Entry, tmp_path: Path) -> None:
     folder = write_published(tmp_path / "models", entry, random_networks(entry))
     import_weights(folder, "mine")
-    words = {"size": (32, 32, 32), "spacing_mm": (5.0, 5.0, 5.0), "steps": 1, "retries": 0}
+    words = {"size": (32, 32, 32), "spacing_mm": (3.0, 3.0, 3.0), "steps": 1, "retries": 0}
     sampler = "ddim" if entry.sampler == "ddpm" else None
     by_name = generate(model="mine", sampler=sampler, output=tmp_path / "a", **words)
     by_weights = generate(
