@@ -11,7 +11,7 @@ from math import prod
 from typing import Literal, NamedTuple
 
 from synthct.models.maisi import walk
-from synthct.models.maisi.mask_spec import channels_in, channels_out, is_transposed
+from synthct.models.maisi.mask_spec import channels_in, channels_out
 from synthct.models.maisi.spec import AutoencoderSpec, MaisiSpec
 from synthct.models.maisi.tally import FLOAT_BYTES, HALF_BYTES, Map, Row, Tally, Triple
 
@@ -156,7 +156,7 @@ def decoder_macs(vae: AutoencoderSpec, latent: Triple) -> int:
             total += voxels * (27 * width * (into + width) + short)
             into = width
         if level + 1 < len(widths):  # a transposed convolution multiplies per voxel that comes in
-            total += voxels * (1 if is_transposed(vae) else 8) * 27 * width * width
+            total += voxels * (1 if vae.use_convtranspose else 8) * 27 * width * width
             voxels *= 8
     return total + voxels * 27 * widths[-1] * channels_out(vae)
 

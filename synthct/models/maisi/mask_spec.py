@@ -62,11 +62,6 @@ def channels_out(vae: AutoencoderSpec) -> int:
     return CHANNELS if isinstance(vae, MaskAutoencoderSpec) else 1
 
 
-def is_transposed(vae: AutoencoderSpec) -> bool:
-    """Whether the decoder doubles its grid by transposed convolutions."""
-    return vae.use_convtranspose
-
-
 def context_of(unet: UNetSpec) -> int:
     """Numbers that attention looks at beside the map itself; 0: none, and no transformer."""
     return ORGAN_SIZES if isinstance(unet, MaskUNetSpec) else 0

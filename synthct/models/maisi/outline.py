@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from synthct.models.maisi.mask_spec import channels_in, channels_out, is_transposed
+from synthct.models.maisi.mask_spec import channels_in, channels_out
 from synthct.models.maisi.spec import AutoencoderSpec
 from synthct.tiling.layers import (
     Conv,
@@ -37,7 +37,7 @@ def decoder_outline(spec: AutoencoderSpec) -> tuple[Layer, ...]:
             layers.append(_block(spec, at, width))
             at = width
         if level + 1 < len(widths):
-            layers += [_doubling(at)] if is_transposed(spec) else [Upsample(), _conv(at, at)]
+            layers += [_doubling(at)] if spec.use_convtranspose else [Upsample(), _conv(at, at)]
     return (*layers, _norm(spec), _conv(at, channels_out(spec)))
 
 

@@ -8,8 +8,8 @@ normalisation is nearly the identity. The constants are held: no step changes th
 Residual branches begin at zero, and the shortcuts carry a
 linear code: with one halving the averages of 2×2×2 voxels and their differences (Haar), as far as
 latent channels go; with two the cosine components of 4×4×4 voxels that hold most of a smooth
-image's variance. What the linear code cannot carry is left to training, and so is the decoder of
-all but the average.
+image's variance. Decoders that double by transposed convolutions begin as its inverse; others,
+which interpolate, with the average alone. What the linear code cannot carry is left to training.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def nearly_linear(autoencoder: AutoencoderKlMaisi) -> None:
             f"{groups} groups leave fewer than 4 channels a group in the autoencoder",
             "give its spec wider maps or fewer groups",
         )
-    _encoder(autoencoder, groups)
-    _decoder(autoencoder, groups, _halvings(_convolutions(autoencoder.encoder)))
+    halvings = _encoder(autoencoder, groups)
+    _decoder(autoencoder, groups, halvings)
     for name in ("quant_conv_mu", "post_quant_conv"):
         _identity(_conv(autoencoder.get_submodule(name)))
     sigma = _conv(autoencoder.get_submodule("quant_conv_log_sigma"))
@@ -102,28 +102,30 @@ def _hold(parameter: torch.Tensor, mask: torch.Tensor) -> None:
     parameter.register_hook(lambda gradient: gradient * mask.to(gradient.device))
 
 
-def _encoder(autoencoder: AutoencoderKlMaisi, groups: int) -> None:
+def _encoder(autoencoder: AutoencoderKlMaisi, groups: int) -> int:
+    """Start it; how often it halves the grid."""
     first, *inner, last = _convolutions(autoencoder.encoder)
     _carry(first, groups, {(0, 0): _delta(CONTRAST)}, bias=LEVEL)
     latents = last.out_channels
     signals = [len(_signals(c.out_channels, groups)) for c in [first, *inner]]
-    bands = min(8, *signals) if _halvings(inner) > 1 else min(latents, 4)
+    halvings = [conv for conv in inner if conv.stride[0] == 2]
+    bands = min(8, *signals) if len(halvings) > 1 else min(latents, 4)
     carried = 1
     for conv in inner:
         kernels = {(n, n): _one(conv) for n in range(carried)}
-        if conv.stride[0] == 2 and carried == 1:
+        if conv in halvings[:1]:
             kernels = {(n, 0): _haar(n) for n in range(bands)}
             carried = bands
-        elif conv.stride[0] == 2:
-            if carried == bands:
-                carried = min(latents, len(_signals(conv.out_channels, groups)))
-                kernels = _cosines(carried, bands)
-            else:
-                kernels = {(n, n): _haar(0) for n in range(carried)}
+        elif conv in halvings[1:2]:
+            carried = min(latents, len(_signals(conv.out_channels, groups)))
+            kernels = _cosines(carried, bands)
+        elif conv in halvings:
+            kernels = {(n, n): _haar(0) for n in range(carried)}
         _carry(conv, groups, kernels)
-    gains = _gains(latents, _halvings(inner))
+    gains = _gains(latents, len(halvings))
     _read(last, groups, {n: gains[n] for n in range(min(latents, carried))})
     _plain_norms(autoencoder.encoder)
+    return len(halvings)
 
 
 def _decoder(autoencoder: AutoencoderKlMaisi, groups: int, halvings: int) -> None:
@@ -284,10 +286,6 @@ def _haar(number: int) -> torch.Tensor:
     average, difference = torch.tensor([0.5, 0.5, 0.0]), torch.tensor([-0.5, 0.5, 0.0])
     i, j, k = (difference if digit == "1" else average for digit in _HAAR[number])
     return torch.einsum("i,j,k->ijk", i, j, k)
-
-
-def _halvings(convs: list[Convolution]) -> int:
-    return sum(conv.stride[0] == 2 for conv in convs)
 
 
 def _waves() -> tuple[torch.Tensor, torch.Tensor]:
