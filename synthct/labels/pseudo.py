@@ -176,6 +176,8 @@ def label_bones(
     filled = np.stack([ndimage.binary_fill_holes(p) for p in np.moveaxis(closed, 2, 0)], axis=2)
     cord = (prior == SPINAL_CORD) | (np.isin(name, range(33, 57)) & (smooth < MARROW_HU))
     solid = core | (filled & ~cord & (smooth > -150) & (far_mm < 8.0) & body)
+    rim = solid & ~ndimage.binary_erosion(solid, border_value=1)
+    solid &= ~(rim & (smooth < BONE_HU))  # what closing added would teach bones a dark border
     out[solid] = name[solid]
     stray = _grown(bright & ~solid & (far_mm >= 2.0), 2.0, spacing_mm)
     return out, stray & (out == 0)

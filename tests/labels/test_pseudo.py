@@ -97,6 +97,17 @@ def test_fatty_marrow_is_bone_and_the_spinal_canal_is_not(scene: dict[str, np.nd
         assert bool((bones[marrow] == label).mean() > 0.9) is inside
 
 
+def test_what_closes_a_notch_gives_the_bone_no_dark_border(scene: dict[str, np.ndarray]) -> None:
+    shape = scene["body"].shape
+    hu = np.full(shape, 40.0)
+    femur, notch = box(shape, (20, 30), (20, 30), (4, 36)), box(shape, (20, 22), (25, 26), (4, 36))
+    hu[femur] = 600
+    hu[notch] = 40
+    bones, _ = label_bones(hu, scene["body"], np.where(femur, 93, 0).astype(np.uint8), SPACING)
+    assert (bones[femur & ~notch] == 93).all()
+    assert not bones[notch].any()
+
+
 def test_bowel_gas_is_no_lung(scene: dict[str, np.ndarray]) -> None:
     hu, prior = scene["hu"].copy(), scene["prior"].copy()
     gas = box(hu.shape, (36, 46), (16, 26), (3, 10))
