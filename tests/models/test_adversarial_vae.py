@@ -60,6 +60,17 @@ def test_the_opponent_learns_beside_the_autoencoder(prepared: Path, tmp_path: Pa
     assert {"adversarial", "perceptual", "critic", "kl_weight", "latent_std"} <= set(log)
 
 
+def test_a_latent_that_blew_up_stops_the_run(prepared: Path, tmp_path: Path) -> None:
+    task = _task(prepared, VaeLoss())
+    with torch.no_grad():
+        for parameter in task.autoencoder.quant_conv_mu.parameters():
+            parameter.mul_(1e3)
+    with pytest.raises(TrainingError, match="deviation") as raised:
+        fit(task, _recipe(2), tmp_path)
+    assert "learning_rate" in raised.value.hint
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
 def test_six_steps_are_three_and_three_resumed(prepared: Path, tmp_path: Path) -> None:
     whole = _task(prepared)
     fit(whole, _recipe(6), tmp_path / "whole")

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from synthct.errors import TrainingError
 from synthct.models.maisi import data
 from synthct.models.maisi.augment import Augment
 from synthct.models.maisi.networks import build_autoencoder
@@ -26,6 +27,8 @@ from synthct.training.validation import Validation
 
 MULTIPLE = 16
 """Of the sides of crops, at most: the grid's own may be larger for the U-Net's sake."""
+WIDEST = 8.0
+"""Deviation of a crop's latent past which the run has broken: it ought to be about 1."""
 
 
 @dataclass
@@ -138,6 +141,11 @@ class VaeTask:
             more, seen = weights.local_texture(out, batch, self.spec.autoencoder.factor)
             loss, figures = loss + more, figures | seen
         latent_std = float(mu.detach().std())
+        if latent_std > WIDEST:
+            raise TrainingError(
+                f"step {step}: the latent's deviation is {latent_std:.3g}, where about 1 belongs",
+                "lower learning_rate and begin again: the last checkpoint may be broken already",
+            )
         kl = kl_divergence(mu, sigma)
         kl_weight = self._control.observe(latent_std) if weights.kl_controlled else weights.kl
         loss = loss + kl_weight * kl
