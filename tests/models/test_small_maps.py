@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from synthct.models.maisi.small_maps import SmallMaps, is_slow, small_maps
+from synthct.models.maisi.small_maps import OneVoxelMaps, SmallMaps, is_slow, small_maps
 
 pytestmark = pytest.mark.skipif(
     not torch.backends.mkldnn.is_available(), reason="torch is built without oneDNN"
@@ -39,5 +39,33 @@ def test_slow_is_one_small_float32_map_and_a_wide_kernel() -> None:
 
 def test_it_is_on_only_where_torch_has_a_slow_loop() -> None:
     assert isinstance(small_maps(torch.device("cpu"), "float32"), SmallMaps)
-    assert not isinstance(small_maps(torch.device("cpu"), "bfloat16"), SmallMaps)
-    assert not isinstance(small_maps(torch.device("cuda"), "float32"), SmallMaps)
+    assert isinstance(small_maps(torch.device("cpu"), "bfloat16"), OneVoxelMaps)
+    for precision in ("float32", "bfloat16"):
+        off = small_maps(torch.device("cuda"), precision)
+        assert not isinstance(off, SmallMaps | OneVoxelMaps)
+
+
+@pytest.mark.parametrize("planes", [1, 2])
+@torch.inference_mode()
+def test_onto_one_voxel_is_of_float32_in_bfloat16_too(planes: int) -> None:
+    """Where a CPU with AMX is wrong by as much as the result."""
+    torch.manual_seed(0)
+    conv = nn.Conv3d(64, 64, 3, padding=1, stride=2)
+    x = torch.randn(1, 64, 16, 8, planes)
+    expected = conv(x)
+    with torch.autocast("cpu", torch.bfloat16), OneVoxelMaps():
+        found = conv(x)
+        longer = conv(torch.randn(1, 64, 16, 8, 3))
+    torch.testing.assert_close(found, expected)
+    assert longer.dtype == torch.bfloat16, "others stay as they are"
+
+
+@pytest.mark.parametrize("shape", [(16, 8, k) for k in range(1, 6)] + [(4, 4, 4), (1, 9, 9)])
+@torch.inference_mode()
+def test_strided_convolutions_in_bfloat16_are_close_to_float32(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv3d(64, 64, 3, padding=1, stride=2)
+    x = torch.randn(1, 64, *shape)
+    with torch.autocast("cpu", torch.bfloat16), OneVoxelMaps():
+        found = conv(x).float()
+    assert (found - conv(x)).norm() < 0.02 * conv(x).norm()
