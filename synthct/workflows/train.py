@@ -314,6 +314,7 @@ def _latent_stage(
         contrast_margin=chosen.latent.contrast_margin,
         checkpointing=chosen.latent.checkpointing,
         by_image=chosen.latent.by_image,
+        looks=chosen.latent.looks,
         latents=pair_folder(folder) if chosen.latent.encoded else None,
         vae_sha256=sha256_of(_weights(start, "vae")),
     )

@@ -15,6 +15,7 @@ from synthct.diffusion.rectified_flow import RectifiedFlow, velocity
 from synthct.models.maisi import data
 from synthct.models.maisi.channel_weights import channel_weights
 from synthct.models.maisi.conditions import Conditions, conditions
+from synthct.models.maisi.latent_task import bfloat16_is_wrong
 from synthct.models.maisi.latents import encoded_cases
 from synthct.models.maisi.modality import UNKNOWN, modality_class
 from synthct.models.maisi.networks import build_unet
@@ -110,7 +111,9 @@ class ImageTask:
         time = flow.shift(torch.rand(1))
         noise = torch.randn_like(latent)
         noisy = flow.add_noise(latent, noise, time)
-        with autocast(self.bfloat16, latent.device):
+        levels = len(self.spec.unet.num_channels)
+        half = self.bfloat16 and not bfloat16_is_wrong(latent.shape[2:], levels)
+        with autocast(half, latent.device):
             predicted = self.unet(noisy, time * 1000, **batch.conditions.unet_arguments())
         error = (predicted.float() - velocity(latent, noise)).square()
         loss = (error * self._channels.to(error.device)).mean() if self.by_image else error.mean()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,8 @@ Example = tuple[
     tuple[float, float, float],
 ]
 """Image or latent, labels (X, Y, Z), where these are sure, spacing in mm."""
+ROUND = 64
+"""Crops that are held encoded at a time, where each is looked at more than once."""
 DROPPABLE = (*SOLID_ORGANS, *HOLLOW_ORGANS, *VESSELS, *HEART, *MUSCLES)
 """Labels that a mask with fewer classes lacks; never lung, airway, bone or brain."""
 
@@ -57,6 +59,17 @@ class LatentBatch:
     """The same mask with something taken away, for the contrastive loss."""
     region: torch.Tensor | None = None
     """Where the two masks differ, as a share of each latent voxel, (1, 1, x, y, z)."""
+
+
+@dataclass(frozen=True)
+class EncodedCrop:
+    """A crop's latent, (1, C, x, y, z) each, with its labels and spacing as in `Example`."""
+
+    mean: torch.Tensor
+    sigma: torch.Tensor
+    labels: npt.NDArray[np.uint8]
+    known: npt.NDArray[np.uint8] | None
+    spacing_mm: tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -120,11 +133,14 @@ class LatentTask:
     """Make inner maps again in backward: less memory, a third more time."""
     by_image: bool = False
     """Let a channel of the latent count by what its errors cost in the image."""
+    looks: int = 1
+    """How often a crop is used once it is encoded, with other noise and masks each time."""
     latents: Path | None = None
     """Pairs encoded whole beforehand, instead of crops encoded batch by batch."""
     vae_sha256: str = ""
     unet: nn.Module = field(init=False)
     controlnet: nn.Module | None = field(init=False, default=None)
+    _round: tuple[int, dict[int, EncodedCrop]] = field(init=False, default_factory=lambda: (-1, {}))
 
     def __post_init__(self) -> None:
         torch.manual_seed(self.seed + 1)
@@ -185,7 +201,7 @@ class LatentTask:
         if self.encoded:
             latent, labels, known, spacing_mm = self._whole(rng)
         else:
-            latent, labels, known, spacing_mm = self._crop(rng)
+            latent, labels, known, spacing_mm = self._crop(index, rng)
         latent = latent * self.scale_factor
         regions = () if rng.random() < 0.1 else regions_of(labels)
         told = conditions(self.spec, regions=regions, spacing_mm=spacing_mm)
@@ -205,14 +221,33 @@ class LatentTask:
             raise InputError(f"{case.path} was encoded without labels", "encode the pairs again")
         return case.sample(rng), case.labels, case.known, case.spacing_mm
 
-    def _crop(self, rng: np.random.Generator) -> Example:
-        """The same of a random crop, encoded now."""
+    def _crop(self, index: int, rng: np.random.Generator) -> Example:
+        """The same of a random crop, encoded for this batch or, with more `looks`, in its round.
+
+        A round is of `ROUND` crops, each used `looks` times in an order of its own, so that a batch
+        still depends on nothing but its index.
+        """
+        if self.looks == 1:
+            crop = self._encoded_crop(rng)
+        else:
+            number, place = divmod(index, ROUND * self.looks)
+            if self._round[0] != number:
+                self._round = number, {}
+            order = np.random.default_rng([self.seed, 6, number]).permutation(ROUND * self.looks)
+            found, which = self._round[1], int(order[place]) % ROUND
+            if which not in found:
+                own = [self.seed, 8 + self.controlled, number * ROUND + which]
+                found[which] = self._encoded_crop(np.random.default_rng(own))
+            crop = found[which]
+        noise = torch.from_numpy(rng.standard_normal(crop.mean.shape, dtype=np.float32))
+        return crop.mean + crop.sigma * noise, crop.labels, crop.known, crop.spacing_mm
+
+    def _encoded_crop(self, rng: np.random.Generator) -> EncodedCrop:
         hu, labels, known, spacing_mm = self._pair(rng)
         image = data.unit_image(hu)
         with torch.no_grad(), autocast(self.bfloat16, image.device):
             mean, sigma = (out.float() for out in self.autoencoder.encode(image))
-        noise = torch.from_numpy(rng.standard_normal(mean.shape, dtype=np.float32))
-        return mean + sigma * noise, labels, known, spacing_mm
+        return EncodedCrop(mean, sigma, labels, known, spacing_mm)
 
     def _taken_away(
         self, labels: npt.NDArray[np.uint8], rng: np.random.Generator
@@ -234,7 +269,7 @@ class LatentTask:
         noisy = flow.add_noise(latent, noise, time)
         blind = self.controlnet is None or bool(torch.rand(()) < self.blind_share)
         levels = len(self.spec.unet.num_channels)
-        half = self.bfloat16 and not meets_two_planes(latent.shape[2], levels)
+        half = self.bfloat16 and not bfloat16_is_wrong(latent.shape[2:], levels)
         with autocast(half, latent.device):
             predicted = self._predict(noisy, time * 1000, batch, blind)
             against = None
@@ -307,13 +342,15 @@ class LatentTask:
         return np.where(np.isin(labels, gone), np.uint8(BODY), labels)
 
 
-def meets_two_planes(planes: int, levels: int) -> bool:
-    """Whether some level's map is 2 voxels long along i, where bfloat16 is wrong on CPUs.
+def bfloat16_is_wrong(sides: Sequence[int], levels: int) -> bool:
+    """Whether some level's map is 2 voxels long along i, or 1 along any axis.
 
-    There torch 2.13's weight gradient of a 3x3x3 convolution is off by as much as itself, or
-    infinite, whatever the other sides (measured against float32 on a CPU with AMX).
+    There, on a CPU with AMX, 3x3x3 convolutions in torch 2.13's bfloat16 are off by as much as
+    their result, or not finite (measured against float32): with 2 voxels along i the weight
+    gradient; with stride 2 onto 1 voxel along k the result itself.
     """
-    return any(-(-planes // 2**level) == 2 for level in range(levels))
+    maps = [[-(-side // 2**level) for side in sides] for level in range(levels)]
+    return any(now[0] == 2 for now in maps) or min(maps[-1]) == 1
 
 
 def _copies_saved() -> torch.autograd.graph.saved_tensors_hooks:

@@ -57,6 +57,8 @@ class LatentOptions:
     """Let a channel of the latent count by what its errors cost in the image."""
     air: float = 0.4
     """What air outside the patient counts."""
+    looks: int = 1
+    """How often a crop is used once it is encoded, with other noise and masks each time."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,10 @@ class MaisiRecipe:
 
 _VAE_CROPS = Crops(64 * 48 * 32, (0.5, 1.0, 1.0, 2.0))
 _VAE_LOSS = VaeLoss(gradient=0.25, squared=20.0)
-_LATENT_CROPS = Crops(64 * 64 * 60, (0.5, 0.5, 1.0, 1.0, 2.0), phantom_share=0.35)
-_BY_IMAGE = LatentOptions(by_image=True)
+_LATENT_CROPS = Crops(
+    64 * 64 * 60, (0.5, 0.5, 1.0, 1.0, 2.0), spacing_range_mm=(2.0, 4.0), phantom_share=0.35
+)
+_BY_IMAGE = LatentOptions(by_image=True, looks=4)
 _HEAD = 96 * 128 * 128
 """Voxels of a whole head at 2 mm."""
 _MR_CROPS = Crops(_HEAD, (1.0,), spacing_range_mm=(2.0, 2.0), phantom_share=0.0)
