@@ -53,10 +53,12 @@ class OneVoxelMaps(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         if function is torch.conv3d and not torch.compiler.is_compiling() and _onto_one(args):
-            source, weight, bias, *how = args
-            whole = (None if one is None else one.float() for one in (source, weight, bias))
+            source, weight, bias, stride, padding, dilation, groups = args
+            bias = None if bias is None else bias.float()
             with torch.autocast("cpu", enabled=False):
-                return torch.conv3d(*whole, *how)
+                return torch.conv3d(
+                    source.float(), weight.float(), bias, stride, padding, dilation, groups
+                )
         return function(*args, **(kwargs or {}))
 
 
