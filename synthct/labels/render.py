@@ -163,13 +163,16 @@ def _marble(hu: Floats, fat: Mask, spacing_mm: Spacing, rng: np.random.Generator
 def _draw_bones(
     hu: Floats, labels: Labels, patient: Patient, spacing_mm: Spacing, rng: np.random.Generator
 ) -> None:
-    """Cortex at the surface, marrow inside; the shell is about 2.5 mm, at least a voxel."""
+    """Cortex at the surface, marrow inside; the shell is about 2.5 mm, at least a voxel.
+
+    The voxel below is marrow already: at 3 mm, vertebrae of ts-example fall from 239 to 141 HU.
+    """
     bone = _members(labels, BONES)
     if not bone.any():
         return
     size = [2 * max(1, round(2.5 / s)) + 1 for s in spacing_mm]
     share = ndimage.uniform_filter(bone.astype(np.float32), size)[bone]
-    depth = np.clip((share - 0.75) / 0.25, 0, 1)
+    depth = np.clip((share - 0.62) / 0.28, 0, 1)
     spongy = 1 + 0.2 * smooth_noise(hu.shape, 0.8, rng)[bone]
     cortex = np.where(labels[bone] == 120, 1.35, 1.0) * patient.cortex_hu
     hu[bone] = cortex * (1 - depth) + patient.marrow_hu * depth * spongy
