@@ -14,8 +14,8 @@ def test_the_level_weighs_more_than_detail_of_the_same_deviation() -> None:
     torch.manual_seed(0)
     autoencoder = build_autoencoder(preset("mini-ct").autoencoder).eval()
     nearly_linear(autoencoder)
-    found = channel_weights(autoencoder, torch.randn(1, 8, 6, 6, 6), 1.0)
-    assert found.shape == (1, 8, 1, 1, 1)
+    found = channel_weights(autoencoder, torch.randn(1, 16, 6, 6, 6), 1.0)
+    assert found.shape == (1, 16, 1, 1, 1)
     assert abs(float(found.mean()) - 1) < 1e-5
     level, *details = found.flatten().tolist()
     assert level > 1.5 * max(details)  # gains of 2 against 4.6 and more at the start

@@ -28,7 +28,7 @@ def test_latents_have_unit_deviation_and_decode_to_the_same() -> None:
     latents = torch.cat(means, dim=1)
     assert torch.allclose(latents.std(dim=1), torch.tensor(shares), rtol=1e-3)
     assert abs(float(latents.std()) - 1) < 1e-3
-    assert torch.allclose(latents.mean(dim=1), torch.zeros(8), atol=1e-4)
+    assert torch.allclose(latents.mean(dim=1), torch.zeros(16), atol=1e-4)
     assert torch.allclose(again, decoded, atol=1e-5)
     grown = (sigma_after / sigma).flatten(2).mean(dim=2)
     spread = before.flatten(2).std(dim=2), after.flatten(2).std(dim=2)

@@ -73,8 +73,8 @@ class MaisiRecipe:
     latent: LatentOptions = field(default_factory=LatentOptions)
 
 
-_VAE_CROPS = Crops(64 * 48 * 32, (0.5, 1.0, 1.0, 2.0))
-_VAE_LOSS = VaeLoss(gradient=0.25, squared=20.0)
+_VAE_CROPS = Crops(64 * 48 * 32, (0.5, 1.0, 1.0, 2.0), phantom_share=0.3)
+_VAE_LOSS = VaeLoss(gradient=0.25, squared=60.0)
 _LATENT_CROPS = Crops(
     64 * 64 * 60, (0.5, 0.5, 1.0, 1.0, 2.0), spacing_range_mm=(2.0, 4.0), phantom_share=0.35
 )
@@ -83,7 +83,7 @@ _HEAD = 96 * 128 * 128
 """Voxels of a whole head at 2 mm."""
 _MR_CROPS = Crops(_HEAD, (1.0,), spacing_range_mm=(2.0, 2.0), phantom_share=0.0)
 _MR_VAE_CROPS = replace(_MR_CROPS, voxels=64 * 48 * 32, size_factors=(0.5, 1.0, 1.0))
-_MR_VAE_LOSS = VaeLoss(soft_window=0.0, gradient=0.1, squared=5.0)
+_MR_VAE_LOSS = VaeLoss(soft_window=0.0, gradient=0.1, squared=60.0)
 _CT_SCORE = "weights/maisi-mini-ct/CARD.md has what the shipped weights reached"
 _MR_SCORE = "weights/maisi-mini-mr/CARD.md has what the shipped weights reached"
 
@@ -96,7 +96,7 @@ _SMALL: dict[str, MaisiRecipe] = {
             warmup_steps=50,
             ema_decay=0.998,
             save_every=100,
-            cost="30 minutes on 1 CPU core",
+            cost="1.0 s a step on 1 CPU core: 40 minutes",
             score=_CT_SCORE,
         ),
         _VAE_CROPS,
@@ -118,11 +118,11 @@ _SMALL: dict[str, MaisiRecipe] = {
     "maisi-controlnet": MaisiRecipe(
         "mini-ct",
         Recipe(
-            steps=2700,
+            steps=8000,
             learning_rate=8e-4,
             ema_decay=0.998,
             save_every=100,
-            cost="1.0 s a step on 1 CPU core: 45 minutes",
+            cost="1.0 s a step on 1 CPU core: 2 hours",
             score=_CT_SCORE,
         ),
         _LATENT_CROPS,
@@ -133,12 +133,12 @@ _MINI_MR: dict[str, MaisiRecipe] = {
     "maisi-vae": MaisiRecipe(
         "mini-mr",
         Recipe(
-            steps=3000,
+            steps=6600,
             learning_rate=5e-4,
             warmup_steps=50,
             ema_decay=0.998,
             save_every=100,
-            cost="30 minutes on 1 CPU core",
+            cost="0.7 s a step on 1 CPU core: 75 minutes",
             score=_MR_SCORE,
         ),
         _MR_VAE_CROPS,
@@ -147,11 +147,11 @@ _MINI_MR: dict[str, MaisiRecipe] = {
     "maisi-diffusion": MaisiRecipe(
         "mini-mr",
         Recipe(
-            steps=3300,
-            learning_rate=5e-4,
+            steps=9200,
+            learning_rate=6e-4,
             ema_decay=0.998,
             save_every=100,
-            cost="0.8 s a step on 1 CPU core: 45 minutes",
+            cost="0.7 s a step on 1 CPU core: 105 minutes",
             score=_MR_SCORE,
         ),
         _MR_CROPS,
@@ -167,7 +167,7 @@ def _sharper(recipe: MaisiRecipe, steps: int, texture: float) -> MaisiRecipe:
     return replace(recipe, loop=loop, vae=replace(recipe.vae, texture=texture))
 
 
-_SMALL_DECODER = {"maisi-vae": _sharper(_SMALL["maisi-vae"], 1100, 0.15)}
+_SMALL_DECODER = {"maisi-vae": _sharper(_SMALL["maisi-vae"], 450, 0.2)}
 _MINI_MR_DECODER = {"maisi-vae": _sharper(_MINI_MR["maisi-vae"], 400, 0.08)}
 _PAPER_LOSS = VaeLoss(
     soft_window=0.0,
