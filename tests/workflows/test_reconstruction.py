@@ -60,7 +60,7 @@ def test_the_latent_is_what_monai_makes_of_the_padded_scan(
     image = np.pad(unit, [(0, -n % 4) for n in unit.shape])
     with torch.no_grad():
         mean, _ = network.encode(torch.from_numpy(image)[None, None])
-    assert latent.shape == (8, 10, 8, 7)
+    assert latent.shape == (16, 10, 8, 7)
     relative = np.linalg.norm(latent - mean[0].numpy()) / np.linalg.norm(mean[0].numpy())
     assert relative < 1e-5
     assert record.geometry.same_as(_read(scan).geometry)
@@ -226,7 +226,7 @@ def test_the_commands(
     shared = ["--weights", str(codec.weights), "--device", "cpu"]
     latent, back = str(tmp_path / "l.npz"), str(tmp_path / "b.nii.gz")
     assert main(["encode", str(scan), "-o", latent, *shared, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["shape"] == [8, 10, 8, 7]
+    assert json.loads(capsys.readouterr().out)["shape"] == [16, 10, 8, 7]
     assert main(["encode", str(scan), "-o", latent, *shared]) == 2
     assert main(["decode", latent, "-o", back, *shared]) == 0
     assert main(["decode", str(scan), "-o", str(tmp_path / "c.nii.gz"), *shared]) == 3
