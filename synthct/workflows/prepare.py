@@ -48,7 +48,7 @@ from synthct.workflows.cases import HEAD, MORE_COLUMNS, CasePlan, plan_cases, re
 from synthct.workflows.progress import Progress, SilentProgress
 
 Labels = npt.NDArray[np.uint8]
-FORMAT = 2
+FORMAT = 3
 """Raised whenever preparing the same scan gives other arrays: older entries are then made anew."""
 PHANTOM_SHARES = {"chest-abdomen": 14, "chest": 10, "abdomen": 10, "pelvis": 7, "head": 7}
 PHANTOM_SPACING_MM = (2.5, 4.0)
