@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from synthct.labels.groups import BODY
-from synthct.models.maisi.latent_task import LatentTask, LossWeights, bfloat16_is_wrong
+from synthct.models.maisi.latent_task import LatentTask, LossWeights
 from synthct.models.maisi.networks import build_autoencoder
+from synthct.models.maisi.small_maps import bfloat16_is_wrong
 from synthct.models.maisi.spec import preset
 from synthct.models.maisi.vae_task import VaeTask
 from synthct.training.loop import fast_bfloat16

@@ -15,10 +15,10 @@ from synthct.diffusion.rectified_flow import RectifiedFlow, velocity
 from synthct.models.maisi import data
 from synthct.models.maisi.channel_weights import channel_weights
 from synthct.models.maisi.conditions import Conditions, conditions
-from synthct.models.maisi.latent_task import bfloat16_is_wrong
 from synthct.models.maisi.latents import encoded_cases
 from synthct.models.maisi.modality import UNKNOWN, modality_class
 from synthct.models.maisi.networks import build_unet
+from synthct.models.maisi.small_maps import bfloat16_is_wrong
 from synthct.models.maisi.spec import MaisiSpec
 from synthct.models.maisi.unet_blocks import checkpointed
 from synthct.training.precision import autocast

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from synthct.models.maisi.guidance import without_lesions
 from synthct.models.maisi.latents import encoded_cases
 from synthct.models.maisi.mask_start import start_mask_encoder
 from synthct.models.maisi.networks import build_controlnet, build_unet
+from synthct.models.maisi.small_maps import bfloat16_is_wrong
 from synthct.models.maisi.spec import MaisiSpec
 from synthct.models.maisi.unet_blocks import checkpointed
 from synthct.training.precision import autocast
@@ -340,17 +341,6 @@ class LatentTask:
             return labels
         gone = [organ for organ in DROPPABLE if rng.random() < 0.3]
         return np.where(np.isin(labels, gone), np.uint8(BODY), labels)
-
-
-def bfloat16_is_wrong(sides: Sequence[int], levels: int) -> bool:
-    """Whether some level's map is 2 voxels long along i, or 1 along any axis.
-
-    There, on a CPU with AMX, 3x3x3 convolutions in torch 2.13's bfloat16 are off by as much as
-    their result, or not finite (measured against float32): with 2 voxels along i the weight
-    gradient; with stride 2 onto 1 voxel along k the result itself.
-    """
-    maps = [[-(-side // 2**level) for side in sides] for level in range(levels)]
-    return any(now[0] == 2 for now in maps) or min(maps[-1]) == 1
 
 
 def _copies_saved() -> torch.autograd.graph.saved_tensors_hooks:
