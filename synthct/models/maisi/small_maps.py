@@ -7,8 +7,8 @@ The sums are the same but for their rounding, and are those that any batch of tw
 torch.compile traces it cannot follow here, and compiled blocks are left as they are.
 
 In bfloat16 on a CPU with AMX a 3×3×3 convolution of stride 2 onto a map that is 1 voxel long along
-its last axis returns what has nothing to do with its input, or no numbers (torch 2.13, against float32: of
-512 shapes only such): a slab of few slices, in the U-Net's lowest map.
+its last axis returns what has nothing to do with its input, or no numbers: a slab of few slices, in
+the U-Net's lowest map. (torch 2.13 against float32; of 512 shapes only such.)
 """
 
 from __future__ import annotations
