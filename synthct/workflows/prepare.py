@@ -118,7 +118,8 @@ def prepare(request: PrepareRequest, progress: Progress | None = None) -> Prepar
     """Prepare every scan and phantom asked for; entries that are there and unchanged stay.
 
     Raises:
-        InputError: no scans, or a table that does not fit them.
+        InputError: no scans, a table that does not fit them, or a case kept for validation in the
+            dataset so far that would now be trained on.
         OutputError: the dataset folder cannot be written.
     """
     progress = progress or SilentProgress()
@@ -132,6 +133,7 @@ def prepare(request: PrepareRequest, progress: Progress | None = None) -> Prepar
         label_folder=request.label_folder,
     )
     desk = _Desk(request, plans)
+    desk.require_the_same_split()
     missing = []
     with progress.stage("case", len(plans) + request.phantoms) as advance:
         for case, asked in desk.asked().items():
@@ -195,6 +197,18 @@ class _Desk:
         self.made = self.kept = 0
         path = request.output / FILE_NAME
         self.manifest = read_manifest(path) if path.exists() else Manifest()
+
+    def require_the_same_split(self) -> None:
+        """A run without the list of an earlier one must not let its validation be trained on."""
+        kept = {row.subject for row in self.manifest.split("validation")}
+        leaked = sorted({p.subject for p in self.plans.values() if p.use == "train"} & kept)
+        if leaked:
+            more = f" and {len(leaked) - 3} more" if len(leaked) > 3 else ""
+            raise InputError(
+                f"{self.request.output} keeps {', '.join(leaked[:3])}{more} for validation, and "
+                "now they would be trained on",
+                "give the same --exclude as before, or another -o for another split",
+            )
 
     def request_of(self, plan: CasePlan) -> str:
         """What decides on a scan's arrays: the plan and the files it reads."""

@@ -151,6 +151,15 @@ def test_a_validation_list_that_names_nobody_is_refused(request_: PrepareRequest
     assert "plain" in str(error.value.hint)
 
 
+def test_a_case_kept_for_validation_stays_there(request_: PrepareRequest) -> None:
+    prepare(request_)
+    before = (request_.output / "manifest.tsv").read_bytes()
+    with pytest.raises(InputError, match="keeps kept for validation"):
+        prepare(replace(request_, excluded=None))
+    assert (request_.output / "manifest.tsv").read_bytes() == before
+    assert prepare(request_).made == 0
+
+
 def test_a_folder_of_labels_must_have_them_all(request_: PrepareRequest, tmp_path: Path) -> None:
     labels = tmp_path / "masks"
     labels.mkdir()
