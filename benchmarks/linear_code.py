@@ -110,9 +110,9 @@ def main() -> None:
         body = image > BODY_ABOVE[modality]
         made = linear(image), there_and_back(autoencoder, image)
         rows.append([psnr_db(one, image, body) for one in made])
-        print(f"| {path.stem} | {rows[-1][0]:.1f} | {rows[-1][1]:.1f} |", flush=True)
+        print(f"| {path.stem} | {rows[-1][0]:.2f} | {rows[-1][1]:.2f} |", flush=True)
     one, other = np.mean(rows, axis=0)
-    print(f"| mean | {one:.1f} | {other:.1f} |")
+    print(f"| mean | {one:.2f} | {other:.2f} |")
 
 
 if __name__ == "__main__":
