@@ -145,7 +145,7 @@ class Entry(_Frozen):
     fields_of_view: tuple[FieldOfView, ...] = ()
     default_steps: PositiveInt
     default_guidance: Annotated[float, Field(ge=0)] = 0.0
-    guides: Literal["lesions", "modality"] = "lesions"
+    guides: Literal["lesions", "modality", "mask"] = "lesions"
     """What guidance strengthens."""
     sampler: Literal["rflow", "ddpm", "ddim"]
     conditions: Conditions = Conditions()

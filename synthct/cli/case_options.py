@@ -20,6 +20,7 @@ from synthct.cli.words import (
     GridOption,
     GuidanceOption,
     LabelsOption,
+    MaskGuidanceOption,
     MaskOption,
     MaxMemoryOption,
     ModalityGuidanceOption,
@@ -53,6 +54,7 @@ class CaseOptions:
     guidance: GuidanceOption = None
     tumor_guidance: TumorGuidanceOption = None
     modality_guidance: ModalityGuidanceOption = None
+    mask_guidance: MaskGuidanceOption = None
     labels: LabelsOption = "auto"
     unknown: UnknownOption = UnknownIds.error
     body: BodyOption = BodyChoice.auto
@@ -79,6 +81,7 @@ class CaseOptions:
             "guidance": self.guidance,
             "tumor_guidance": self.tumor_guidance,
             "modality_guidance": self.modality_guidance,
+            "mask_guidance": self.mask_guidance,
             "labels": self.labels,
             "unknown": self.unknown.value,
             "body": self.body.value,

@@ -148,7 +148,7 @@ GuidanceOption = Annotated[
     typer.Option(
         "--guidance",
         min=0.0,
-        help="Scale of what the model's own is for (lesions for CT, contrast for MR).",
+        help="Scale of what the model's own is for (mask for maisi-mini-ct, lesions or contrast).",
     ),
 ]
 TumorGuidanceOption = Annotated[
@@ -158,6 +158,10 @@ TumorGuidanceOption = Annotated[
 ModalityGuidanceOption = Annotated[
     float | None,
     typer.Option("--modality-guidance", min=0.0, help="Push the contrast; 0 and 1: off."),
+]
+MaskGuidanceOption = Annotated[
+    float | None,
+    typer.Option("--mask-guidance", min=0.0, help="Push the whole mask; 0 and 1: off."),
 ]
 ForceOption = Annotated[
     bool, typer.Option("--force", help="Go on outside the model's field of view.")

@@ -25,7 +25,7 @@ class Guided:
 
     base + Σ scaleᵢ · (branchᵢ − branchᵢ₋₁), branch₀ = base (Ho & Salimans 2022; several conditions
     as in Brooks et al. 2023, eq. 3). With one term it is the usual formula. Every branch given is
-    run, so leave out those that cancel (`worth_running`).
+    run, so leave out those that cancel (`scales.worth_running`).
 
     Args:
         branches: the predictions of all branches, base first (`apart`, or one pass for all).
@@ -52,23 +52,3 @@ def apart(denoisers: Sequence[Denoiser]) -> Branches:
             yield one(latent, timestep)
 
     return run
-
-
-def worth_running(scales: Sequence[tuple[str, float]]) -> list[tuple[float, frozenset[str]]]:
-    """Which conditions are strengthened together, and how much.
-
-    A scale of 0 (off) and of 1 (the plain conditional) strengthen nothing and cost nothing;
-    conditions of one scale share a branch: that is the reference's single key for both.
-
-    >>> worth_running([("modality", 10.0), ("lesions", 1.0)])
-    [(10.0, frozenset({'modality'}))]
-    """
-    groups: list[tuple[float, frozenset[str]]] = []
-    for name, scale in scales:
-        if scale in (0.0, 1.0):
-            continue
-        if groups and groups[-1][0] == scale:
-            groups[-1] = scale, groups[-1][1] | {name}
-        else:
-            groups.append((scale, frozenset({name})))
-    return groups

@@ -78,6 +78,8 @@ class Sampling:
     """How much the lesions of the mask are pushed; 0 and 1: not at all."""
     modality_guidance: float = 0.0
     """The same of the modality class."""
+    mask_guidance: float = 0.0
+    """The same of the whole mask, against the U-Net without it."""
     modality_class: int | None = None
     """The network's code of the modality and contrast; None: its own default."""
     reference_times: bool = False

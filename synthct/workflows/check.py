@@ -173,7 +173,7 @@ def _job(
     if mask is not None and entry.sizes is None:
         box = body_box(mask.labels, grid.inner)
     lesions = mask is not None and bool(set(GUIDED_LESIONS) & set(mask.labels.ids()))
-    cost = cost_of(scales(request, entry), lesions)
+    cost = cost_of(scales(request, entry), lesions, mask is not None)
     return Job(
         spec=spec_of(entry),
         fed=padded(box, entry.grid_multiple),

@@ -329,6 +329,7 @@ class _Run:
             sampler=request.sampler or entry.sampler,
             tumor_guidance=guidance.tumor,
             modality_guidance=guidance.modality,
+            mask_guidance=guidance.mask,
             modality_class=plan.told.modality_class,
             reference_times=request.time_steps == "reference",
             whole=entry.sizes is not None,

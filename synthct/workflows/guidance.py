@@ -1,13 +1,17 @@
-"""How much each condition is strengthened: lesions and modality by a scale each. No torch."""
+"""How much each condition is strengthened: lesions, modality and mask by a scale each. No torch."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 from synthct.checkpoints.catalogue import Entry
+from synthct.diffusion.scales import worth_running
 from synthct.errors import UsageError
 from synthct.models.maisi.footprint import Cost
 from synthct.workflows.request import Request
+
+KIND = {"lesions": "tumor", "modality": "modality", "mask": "mask"}
+"""What an entry says that it guides → the option's name."""
 
 
 class Scales(NamedTuple):
@@ -15,18 +19,39 @@ class Scales(NamedTuple):
 
     tumor: float
     modality: float
+    mask: float = 0.0
+
+    @classmethod
+    def of(cls, guided: str, scale: float) -> Scales:
+        """One scale, of what `Entry.guides` names."""
+        return cls(**{"tumor": 0.0, "modality": 0.0, KIND[guided]: scale})
 
 
-def cost_of(asked: Scales, lesions: bool = True) -> Cost:
-    """What `models.maisi.guidance.branches` comes to; `lesions`: whether the mask shows any.
+def cost_of(asked: Scales, lesions: bool = True, masked: bool = True) -> Cost:
+    """What `models.maisi.guidance.branches` comes to.
+
+    `masked`: whether there is a mask, `lesions`: whether it shows any.
 
     >>> cost_of(Scales(tumor=3.0, modality=2.0))
-    Cost(branches=3, masks=2, modalities=2)
+    Cost(branches=3, masks=2, modalities=2, blind=0)
+    >>> cost_of(Scales(tumor=3.0, modality=0.0, mask=1.5))
+    Cost(branches=3, masks=2, modalities=1, blind=1)
     """
-    tumor = lesions and asked.tumor not in (0, 1)
-    modality = asked.modality not in (0, 1)
-    together = tumor and modality and asked.tumor == asked.modality
-    return Cost(1 + tumor + modality - together, 1 + tumor, 1 + modality)
+    named = {
+        "mask": asked.mask * masked,
+        "modality": asked.modality,
+        "tumor": asked.tumor * lesions,
+    }
+    groups = worth_running(list(named.items()))
+    left = frozenset[str]().union(*(names for _, names in groups))
+    seen = [left] + [left := left - names for _, names in groups]
+    steered = [names for names in seen if "mask" not in names]
+    return Cost(
+        len(seen),
+        len({"tumor" in names for names in steered}),
+        len({"modality" in names for names in seen}),
+        len(seen) - len(steered),
+    )
 
 
 def scales(request: Request, entry: Entry) -> Scales:
@@ -35,13 +60,11 @@ def scales(request: Request, entry: Entry) -> Scales:
     Raises:
         UsageError: a scale of something that the model is not told, or the same one twice.
     """
-    tumor, modality, plain = request.tumor_guidance, request.modality_guidance, request.guidance
-    _require(request, entry, tumor, modality)
-    if entry.guides == "modality":
-        modality = _one(plain, modality, "modality", entry)
-    else:
-        tumor = _one(plain, tumor, "tumor", entry)
-    return Scales(tumor or 0.0, modality or 0.0)
+    _require(request, entry)
+    asked = {kind: getattr(request, f"{kind}_guidance") for kind in KIND.values()}
+    own = KIND[entry.guides]
+    asked[own] = _one(request.guidance, asked[own], own, entry)
+    return Scales(**{kind: scale or 0.0 for kind, scale in asked.items()})
 
 
 def _one(plain: float | None, own: float | None, name: str, entry: Entry) -> float:
@@ -54,11 +77,17 @@ def _one(plain: float | None, own: float | None, name: str, entry: Entry) -> flo
     return entry.default_guidance if asked is None else asked
 
 
-def _require(request: Request, entry: Entry, tumor: float | None, modality: float | None) -> None:
-    if tumor and (entry.task == "image-only" or request.mask is None):
+def _require(request: Request, entry: Entry) -> None:
+    no_mask = entry.task == "image-only" or request.mask is None
+    if request.tumor_guidance and no_mask:
         why = "it takes no mask" if entry.task == "image-only" else "without a mask there are none"
         raise UsageError(f"--tumor-guidance strengthens the mask's lesions; {why}")
-    if modality and not entry.conditions.modality_class:
+    if request.mask_guidance and no_mask and not entry.draws_mask:
+        raise UsageError(
+            f"--mask-guidance strengthens the mask, and {entry.name} follows none here",
+            "leave it out, or give a --mask to a model that takes one",
+        )
+    if request.modality_guidance and not entry.conditions.modality_class:
         raise UsageError(
             f"--modality-guidance: {entry.name} is told no modality",
             "--tumor-guidance strengthens the lesions of the mask",

@@ -85,8 +85,7 @@ def plan(**words: Any) -> PlanReport:
     if entry.task == "mask-generator":
         return _of_masks(request, entry)
     guidance = entry.default_guidance if request.guidance is None else request.guidance
-    modality = entry.guides == "modality"
-    cost = cost_of(Scales(0.0, guidance) if modality else Scales(guidance, 0.0))
+    cost = cost_of(Scales.of(entry.guides, guidance), masked=entry.task == "mask-to-ct")
     steps = request.steps or entry.default_steps
     fed = padded(request.size, entry.grid_multiple)
     job = Job(

@@ -61,14 +61,14 @@ def grid_record(grid: GridPlan) -> GridRecord:
 def sampling_record(
     sampling: Sampling, told: Told, request: Request, device: str
 ) -> SamplingRecord:
-    """How it was sampled. `guidance` is the larger scale; each stands among the conditions."""
+    """How it was sampled. `guidance` is the largest scale; each stands among the conditions."""
     assert sampling.execution is not None
     return SamplingRecord(
         seed=sampling.seed,
         attempt=sampling.attempt,
         steps=sampling.steps,
         sampler=sampling.sampler,
-        guidance=max(sampling.tumor_guidance, sampling.modality_guidance),
+        guidance=max(sampling.tumor_guidance, sampling.modality_guidance, sampling.mask_guidance),
         time_steps="reference" if sampling.reference_times else "exact",
         device=device,
         precision=sampling.execution.sampling,
@@ -79,6 +79,7 @@ def sampling_record(
             "modality_class": told.modality_class,
             "tumor_guidance": sampling.tumor_guidance,
             "modality_guidance": sampling.modality_guidance,
+            "mask_guidance": sampling.mask_guidance,
             "compiled": sampling.compile,
         },
     )

@@ -49,6 +49,7 @@ class Request(BaseModel):
     """Of what the model's own is for."""
     tumor_guidance: Scale | None = None
     modality_guidance: Scale | None = None
+    mask_guidance: Scale | None = None
     plane: Literal["axial", "sagittal", "coronal"] | None = None
     """Of acquisition: which published field of view, without a mask."""
     grid: Literal["asked", "input"] = "asked"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from synthct.diffusion.denoiser import Guided, apart, worth_running
+from synthct.diffusion.denoiser import Guided, apart
+from synthct.diffusion.scales import worth_running
 
 
 def _constant(value: float) -> torch.Tensor:

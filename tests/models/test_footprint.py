@@ -51,20 +51,23 @@ def test_the_walk_by_shape_is_the_pass_that_runs(name: str, half: bool) -> None:
     assert tally.now == 0, "every map ends"
 
 
+@pytest.mark.parametrize("blind", [0, 1])
 @pytest.mark.parametrize("ways", [(0, 0), (0, 1), (0, 1, 1)])
 @torch.inference_mode()
-def test_the_walk_of_a_batch_is_the_pass_that_runs(ways: tuple[int, ...]) -> None:
+def test_the_walk_of_a_batch_is_the_pass_that_runs(ways: tuple[int, ...], blind: int) -> None:
     spec, side = narrow("ct-rflow"), 16
     unet, controlnet = pair(spec)
     labels = np.zeros((side * spec.autoencoder.factor,) * 3, dtype=np.uint8)
     told = joined([conditions(spec, regions=(), spacing_mm=(1.0, 1.0, 1.0)) for _ in ways])
     latent = torch.randn(1, spec.autoencoder.latent_channels, side, side, side)
-    masks = [MaskEmbedding.of(controlnet, labels)] * len(ways)
+    steered = [MaskEmbedding.of(controlnet, labels)] * (len(ways) - blind)
+    masks = [*[None] * blind, *steered]
     with Traced() as trace:
         predict(unet, masks, told, latent, torch.tensor([500.0]), ways)
     tally = Tally(blocked=False)
     sides = (side, side, side)
-    footprint._predict(tally, spec, sides, masked=True, rows=len(ways), ways=max(ways) + 1)
+    shared = max(ways) + 1
+    footprint._predict(tally, spec, sides, masked=True, rows=len(ways), ways=shared, blind=blind)
     assert tally.peak == pytest.approx(trace.peak, rel=0.05)
     assert tally.now == 0, "every map ends"
 
@@ -105,6 +108,11 @@ def test_half_precision_guidance_and_masks_cost_what_they_should() -> None:
     assert guided.macs_per_step == 2 * plain.macs_per_step
     both = sampling_memory(spec, size, "float32", guided=Cost(3, 2, 2))
     assert both.macs_per_step == 3 * plain.macs_per_step and both.macs_once == 2 * plain.macs_once
+    by_mask = sampling_memory(spec, size, "float32", guided=Cost(2, 1, 1, 1))
+    assert plain.macs_per_step < by_mask.macs_per_step < guided.macs_per_step
+    assert by_mask.macs_once == plain.macs_once
+    alone = sampling_memory(spec, size, "float32", masked=False)
+    assert by_mask.macs_per_step == plain.macs_per_step + alone.macs_per_step
     latent = 4 * 64**3 * 4
     assert both.peak - guided.peak == latent
     assert guided.peak - plain.peak == 64 * 64**3 * 4 + latent, "one more embedding of the mask"

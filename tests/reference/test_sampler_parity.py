@@ -142,6 +142,16 @@ class Reference:
         return latent
 
 
+class AgainstNoMask(Reference):
+    """The same loop, guided by the difference that the ControlNet makes."""
+
+    def predict(self, latent: Tensor, timestep: Any) -> Tensor:
+        told = Reference(self.generator, self.labels, 0.0).predict(latent, timestep)
+        blind = replace(self.generator, controlnet=None)
+        untold = Reference(blind, None, 0.0).predict(latent, timestep)
+        return untold + self.scale * (told - untold)
+
+
 def _distance(ours: Tensor, theirs: Tensor) -> float:
     assert torch.isfinite(theirs).all()
     return float((ours - theirs).norm() / theirs.norm())
@@ -174,31 +184,66 @@ def test_ddpm_ends_where_the_reference_ends(mask: bool, scale: float, how: Execu
     assert _distance(_ours(generator, sampling, labels), theirs) <= 1e-5
 
 
+@pytest.mark.parametrize("how", [FLOAT32, AT_ONCE], ids=["apart", "at once"])
+def test_guidance_by_the_mask_is_against_the_unet_alone(how: Execution) -> None:
+    generator, labels = _generator("ct-rflow", mask=True), _labels()
+    sampling = _sampling("rflow", 4, mask_guidance=1.5, execution=how)
+    theirs = AgainstNoMask(generator, labels, 1.5).rflow(_noise(), 4)
+    assert _distance(_ours(generator, sampling, labels), theirs) <= 1e-5
+    plain = _ours(generator, replace(sampling, mask_guidance=1.0), labels)
+    assert _distance(plain, theirs) > 1e-3
+    alone = _ours(generator, sampling, None)
+    assert torch.equal(alone, _ours(generator, replace(sampling, mask_guidance=0.0), None))
+
+
 @pytest.mark.parametrize(
-    ("modality", "tumours", "calls"),
-    [(0.0, 0.0, 1), (1.0, 1.0, 1), (1.0, 3.0, 2), (3.0, 0.0, 2), (3.0, 3.0, 2), (4.0, 2.0, 3)],
+    ("modality", "tumours", "mask", "calls"),
+    [
+        (0.0, 0.0, 0.0, 1),
+        (1.0, 1.0, 1.0, 1),
+        (1.0, 3.0, 0.0, 2),
+        (3.0, 0.0, 1.0, 2),
+        (3.0, 3.0, 0.0, 2),
+        (4.0, 2.0, 0.0, 3),
+        (0.0, 0.0, 1.5, 2),
+        (0.0, 3.0, 1.5, 3),
+        (1.5, 1.5, 1.5, 2),
+        (4.0, 3.0, 2.0, 4),
+    ],
 )
-def test_no_branch_is_run_that_changes_nothing(modality: float, tumours: float, calls: int) -> None:
+def test_no_branch_is_run_that_changes_nothing(
+    modality: float, tumours: float, mask: float, calls: int
+) -> None:
     generator = _generator("ct-rflow", mask=True)
     asked: list[nn.Module] = []
     generator.unet.out.register_forward_hook(lambda module, *_: asked.append(module))
-    words = {"modality_guidance": modality, "tumor_guidance": tumours}
+    words = {"modality_guidance": modality, "tumor_guidance": tumours, "mask_guidance": mask}
     _ours(generator, _sampling("rflow", 1, **words), _labels())
-    assert len(asked) == calls == cost_of(Scales(tumours, modality)).branches
-    seen = {branch.lesions for branch in branches(_sampling("rflow", 1, **words), _labels())}
-    assert len(seen) == cost_of(Scales(tumours, modality)).masks
+    cost = cost_of(Scales(tumours, modality, mask))
+    assert len(asked) == calls == cost.branches
+    told = branches(_sampling("rflow", 1, **words), _labels())
+    assert len({branch.lesions for branch in told if branch.mask}) == cost.masks
+    assert len({branch.modality for branch in told}) == cost.modalities
+    assert sum(not branch.mask for branch in told) == cost.blind
 
 
 @pytest.mark.parametrize(
-    ("modality", "tumours", "passes"),
-    [(3.0, 0.0, 2), (0.0, 3.0, 1), (3.0, 3.0, 2), (4.0, 2.0, 2)],
+    ("modality", "tumours", "mask", "passes"),
+    [
+        (3.0, 0.0, 0.0, 2),
+        (0.0, 3.0, 0.0, 1),
+        (3.0, 3.0, 0.0, 2),
+        (4.0, 2.0, 0.0, 2),
+        (0.0, 0.0, 1.5, 1),
+        (4.0, 2.0, 1.5, 2),
+    ],
 )
 def test_branches_at_once_give_what_they_give_apart(
-    modality: float, tumours: float, passes: int
+    modality: float, tumours: float, mask: float, passes: int
 ) -> None:
     """One pass for all, and one way down the U-Net for those that are told the same modality."""
     generator = _generator("ct-rflow", mask=True)
-    words = {"modality_guidance": modality, "tumor_guidance": tumours}
+    words = {"modality_guidance": modality, "tumor_guidance": tumours, "mask_guidance": mask}
     apart = _ours(generator, _sampling("rflow", 3, **words), _labels())
     down, out = generator.unet.down_blocks[0], generator.unet.out
     counted: list[list[int]] = [[], []]
@@ -208,7 +253,7 @@ def test_branches_at_once_give_what_they_give_apart(
     out.register_forward_pre_hook(lambda _, args: counted[1].append(len(args[0])))
     once = _ours(generator, _sampling("rflow", 3, execution=AT_ONCE, **words), _labels())
     assert _distance(once, apart) <= 1e-5
-    assert counted == [[passes] * 3, [cost_of(Scales(tumours, modality)).branches] * 3]
+    assert counted == [[passes] * 3, [cost_of(Scales(tumours, modality, mask)).branches] * 3]
 
 
 @pytest.mark.slow

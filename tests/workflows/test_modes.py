@@ -173,6 +173,7 @@ def test_the_recommended_field_of_view_is_the_default() -> None:
         ({"model": "maisi-ct-rflow", "region": ("chest",)}, "no region"),
         ({"model": "maisi-ct-rflow", "plane": "axial"}, "plane"),
         ({"model": "maisi-ct-ddpm", "modality_guidance": 2.0}, "told no modality"),
+        ({"model": "maisi-mini-ct", "guidance": 2.0, "mask_guidance": 3.0}, "one"),
         ({"model": "maisi-ct-rflow", "guidance": 2.0, "tumor_guidance": 3.0}, "one"),
         ({"model": "maisi-ct-rflow", "sampler": "dpm++"}, "sampler"),
         ({"model": "maisi-ct-ddpm", "sampler": "heun"}, "sampler"),

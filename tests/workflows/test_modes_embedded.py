@@ -13,7 +13,9 @@ from synthct.labels.organ_sizes import anatomy_ids
 from synthct.models.maisi import generator as generators
 from synthct.models.settings import Sampling
 from synthct.volume.reading import read_labels
+from synthct.workflows.check import check
 from synthct.workflows.generate import generate
+from synthct.workflows.memory import RunPlan
 from synthct.workflows.phantom import write_phantom
 
 SMALL = ["--steps", "1", "--retries", "0", "-q"]
@@ -68,6 +70,30 @@ def test_lesions_are_strengthened(tmp_path: Path, sampled: list[Any]) -> None:
     assert [how.tumor_guidance for how, _ in sampled] == [1.0, 5.0]
     one, five = (report.cases[0].volume for report in reports)
     assert one is not None and five is not None and not np.array_equal(one.array, five.array)
+
+
+@pytest.mark.parametrize(
+    ("words", "scale"),
+    [({}, 1.4), ({"guidance": 1.0}, 1.0), ({"mask_guidance": 2.0}, 2.0)],
+    ids=["default", "off", "asked"],
+)
+def test_the_mask_is_strengthened(
+    words: dict[str, float], scale: float, small_mask: Path, tmp_path: Path, sampled: list[Any]
+) -> None:
+    report = generate(small_mask, output=tmp_path, steps=1, retries=0, **words)
+    ((how, _),) = sampled
+    assert (how.mask_guidance, how.tumor_guidance, how.modality_guidance) == (scale, 0.0, 0.0)
+    sidecar = report.cases[0].sidecar
+    assert sidecar is not None and sidecar.sampling.guidance == scale
+    assert sidecar.sampling.conditions["mask_guidance"] == scale
+
+
+def test_the_plan_counts_the_unet_alone(small_mask: Path) -> None:
+    plain, guided = (check(small_mask, guidance=scale).memory for scale in (1.0, None))
+    assert isinstance(plain, RunPlan) and isinstance(guided, RunPlan)
+    assert "2 branches of guidance at once" in guided.choice and "branches" not in plain.choice
+    once, twice = (sum(s.work_macs for s in p.stages[:1]) for p in (plain, guided))
+    assert once < twice < 2 * once, "its ControlNet is not run"
 
 
 @pytest.mark.parametrize("words", [["--sampler", "heun"], ["--time-steps", "reference"]])

@@ -19,14 +19,18 @@ Precision = Literal["float32", "bfloat16"]
 
 
 class Cost(NamedTuple):
-    """Of a guided step: predictions, masks that they look at, modalities that they are told."""
+    """Of a guided step: predictions, masks that they look at, modalities that they are told, and
+    how many of the predictions look at no mask where others do."""
 
     branches: int = 1
     masks: int = 1
     modalities: int = 1
+    blind: int = 0
 
 
 PLAIN = Cost()
+CONTROLNET = "ControlNet"
+"""The part of a step that blind predictions leave out."""
 TILES = (192, 128, 96, 64, 32)
 """Sides of a tile of the mask embedding, in voxels, from the least work to the least memory."""
 _SMALL_LATENT = 32**3
@@ -83,10 +87,13 @@ def sampling_memory(
     latent = _latent(spec, size)
     kept = _hold_between_steps(tally, spec, latent, guided, masked=masked)
     if together:
-        _predict(tally, spec, latent, masked=masked, rows=guided.branches, ways=guided.modalities)
+        rows, ways, blind = guided.branches, guided.modalities, guided.blind * masked
+        _predict(tally, spec, latent, masked=masked, rows=rows, ways=ways, blind=blind)
     else:
         _predict(tally, spec, latent, masked=masked)
     times = 1 if together else guided.branches
+    steered = 1 if together else guided.branches - guided.blind * masked
+    work = [r.macs * (steered if r.name == CONTROLNET else times) for r in tally.rows]
     tile, embedding, once = TILES[0], 0, 0
     if masked:
         tile, embedding, once = _tiled(spec, size, precision, device, allowed=tally.peak - kept)
@@ -98,8 +105,8 @@ def sampling_memory(
         embedding + kept + beside if masked else 0,
         tally.peak + beside,
         once * guided.masks,
-        tally.macs * times,
-        tuple(Row(row.name, row.peak_bytes, row.macs * times) for row in tally.rows),
+        sum(work),
+        tuple(Row(r.name, r.peak_bytes, macs) for r, macs in zip(tally.rows, work, strict=True)),
     )
 
 
@@ -198,20 +205,31 @@ def _hold_between_steps(
 
 
 def _predict(
-    tally: Tally, spec: MaisiSpec, latent: Triple, *, masked: bool, rows: int = 1, ways: int = 1
+    tally: Tally,
+    spec: MaisiSpec,
+    latent: Triple,
+    *,
+    masked: bool,
+    rows: int = 1,
+    ways: int = 1,
+    blind: int = 0,
 ) -> None:
-    """`prediction.predict`, a row for each part; `rows` predictions, `ways` down the U-Net."""
+    """`prediction.predict`, a row for each part; `rows` predictions, `ways` down the U-Net.
+
+    All but `blind` of them are steered by a mask.
+    """
     tally.part("between steps")
     tally.batch = ways
     source = Map(spec.autoencoder.latent_channels, latent, FLOAT_BYTES)
     width = walk.time_layers(tally, spec, unet=True)
     skips = walk.unet_down(tally, spec, source, width)
     tally.part("U-Net down")
-    residual, tally.batch = None, rows
+    residual, tally.batch = None, rows - blind
     if masked:
         temb = walk.time_layers(tally, spec, unet=False)
-        residual = walk.controlnet(tally, spec, source, temb, skips)
-        tally.part("ControlNet")
+        residual = walk.controlnet(tally, spec, source, temb, skips, rows)
+        tally.part(CONTROLNET)
+    tally.batch = rows
     hidden = walk.middle(tally, spec.unet, skips[-1], width)
     if residual is not None:
         tally.free(residual)

@@ -179,7 +179,7 @@ class MaisiGenerator:
 
         def bind(told: Sequence[Told]) -> Bound:
             rows = joined([row(modality) for modality, _ in told])
-            masks = tuple(mask for _, mask in told if mask is not None)
+            masks = tuple(mask for _, mask in told)
             return Bound(self.unet, rows, masks, how, ways_down(told))
 
         with telling_of_memory("embedding"):

@@ -1,7 +1,9 @@
 """What guidance compares: the networks told everything, and told less, each an own branch.
 
 The reference has one scale for the modality class and the lesions of the mask; here each has its
-own, and one scale for both gives the reference's numbers (MAISI.md section 2).
+own, and one scale for both gives the reference's numbers (MAISI.md section 2). The whole mask,
+which the reference does not strengthen, is held against the U-Net alone: classifier-free guidance
+(Ho & Salimans 2022), for which training without the mask now and then prepares the U-Net.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ import numpy.typing as npt
 import torch
 from monai.apps.generation.maisi.networks.diffusion_model_unet_maisi import DiffusionModelUNetMaisi
 
-from synthct.diffusion.denoiser import Denoiser, Guided, apart, worth_running
+from synthct.diffusion.denoiser import Denoiser, Guided, apart
+from synthct.diffusion.scales import worth_running
 from synthct.labels.groups import GUIDED_LESIONS, LESION_HOSTS
 from synthct.models.maisi.conditions import Conditions
 from synthct.models.maisi.control import MaskEmbedding
@@ -23,7 +26,7 @@ from synthct.models.maisi.prediction import ALONE, predict
 from synthct.models.maisi.small_maps import small_maps
 from synthct.models.settings import Execution, Sampling
 
-MODALITY, LESIONS = "modality", "lesions"
+MASK, MODALITY, LESIONS = "mask", "modality", "lesions"
 UNKNOWN_MODALITY = 0
 
 Labels = npt.NDArray[Any]
@@ -38,6 +41,8 @@ class Branch:
     modality: bool
     lesions: bool
     scale: float = 1.0
+    mask: bool = True
+    """Whether it looks at the mask at all."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +51,13 @@ class Bound:
 
     Attributes:
         told: a row for each prediction.
-        masks: of each prediction its own, or none at all.
+        masks: of each prediction its own; None: the U-Net alone.
         ways: see `prediction.predict`.
     """
 
     unet: DiffusionModelUNetMaisi
     told: Conditions
-    masks: tuple[MaskEmbedding, ...]
+    masks: tuple[MaskEmbedding | None, ...]
     how: Execution
     ways: tuple[int, ...] = ALONE
 
@@ -71,13 +76,20 @@ class Bound:
 def branches(sampling: Sampling, labels: Labels | None) -> tuple[Branch, ...]:
     """The branches that change something, from the one that is told least to the one told all."""
     tumours = sampling.tumor_guidance if _has_lesions(labels) else 0.0
-    groups = worth_running([(MODALITY, sampling.modality_guidance), (LESIONS, tumours)])
+    mask = 0.0 if labels is None else sampling.mask_guidance
+    asked = [(MASK, mask), (MODALITY, sampling.modality_guidance), (LESIONS, tumours)]
+    groups = worth_running(asked)
     left = frozenset[str]().union(*(names for _, names in groups))
-    found = [Branch(MODALITY not in left, LESIONS not in left)]
+    found = [_branch(left, 1.0)]
     for scale, names in groups:
         left -= names
-        found.append(Branch(MODALITY not in left, LESIONS not in left, scale))
+        found.append(_branch(left, scale))
     return tuple(found)
+
+
+def _branch(left: frozenset[str], scale: float) -> Branch:
+    """That is told everything but what is left."""
+    return Branch(MODALITY not in left, LESIONS not in left, scale, MASK not in left)
 
 
 def denoiser(
@@ -98,10 +110,10 @@ def denoiser(
     masks: dict[bool, MaskEmbedding | None] = {}
     told: list[Told] = []
     for one in asked:
-        if one.lesions not in masks:
+        if one.mask and one.lesions not in masks:
             shown = labels if one.lesions or labels is None else without_lesions(labels)
             masks[one.lesions] = embed(shown)
-        told.append((one.modality, masks[one.lesions]))
+        told.append((one.modality, masks[one.lesions] if one.mask else None))
     if len(told) == 1:
         return bind(told)
     scales = [one.scale for one in asked[1:]]
@@ -109,9 +121,10 @@ def denoiser(
 
 
 def ways_down(told: Sequence[Told]) -> tuple[int, ...]:
-    """Of each branch, the first one that is told the same modality."""
+    """Of each branch, which modality it is told, numbered in the order of their first branches."""
     modalities = [modality for modality, _ in told]
-    return tuple(modalities.index(one) for one in modalities)
+    numbers = {one: number for number, one in enumerate(dict.fromkeys(modalities))}
+    return tuple(numbers[one] for one in modalities)
 
 
 def autocast(how: Execution, device: torch.device) -> torch.autocast:

@@ -4,7 +4,7 @@ The same sums as MONAI's two forward passes, by MONAI's own blocks; nothing of t
 differs is when a map is let go: each residual of the ControlNet is added to its skip connection at
 once (MONAI keeps the lists of all of them), and a skip connection ends with the block that reads it
 (MONAI's U-Net keeps every one to the end). And predictions of one modality share the U-Net's way
-down, which has not met the mask yet.
+down, which has not met the mask yet; a prediction without a mask takes no part in the ControlNet.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ALONE = (0,)
 
 def predict(
     unet: DiffusionModelUNetMaisi,
-    masks: Sequence[MaskEmbedding],
+    masks: Sequence[MaskEmbedding | None],
     told: Conditions,
     latent: torch.Tensor,
     timestep: torch.Tensor,
@@ -35,10 +35,10 @@ def predict(
     Equals `unet(latent, timestep, …)` with the residuals of the ControlNet at scale 1.
 
     Args:
-        masks: of each prediction its own, or none at all.
+        masks: of each prediction its own; None: what the U-Net makes of it alone.
         told: a row for each prediction.
-        ways: of each prediction, which way down the U-Net it has: a row of `told`, counted
-            without gaps from 0. Those that share one differ in nothing but their masks.
+        ways: of each prediction, which way down the U-Net it has, numbered from 0 in the order of
+            their first predictions. Those that share one differ in nothing but their masks.
 
     Returns:
         (N, C, x, y, z), N predictions.
@@ -46,14 +46,18 @@ def predict(
     timestep = timestep.expand(len(ways))
     time = unet._get_time_and_class_embedding(latent, timestep, told.modality_class)
     time = unet._get_input_embeddings(time, told.top_region, told.bottom_region, told.spacing)
-    skips = _down(unet, latent, time[: max(ways) + 1])
+    firsts = [ways.index(way) for way in range(max(ways) + 1)]
+    skips = _down(unet, latent, time[firsts])
+    steered = [row for row, mask in enumerate(masks) if mask is not None]
     middle = None
-    if masks:
-        middle = _add_residuals(masks, skips, latent, timestep, told.modality_class, ways)
+    if steered:
+        seen = [mask for mask in masks if mask is not None]
+        classes = None if told.modality_class is None else told.modality_class[steered]
+        middle = _add_residuals(seen, skips, latent, timestep[steered], classes, ways, steered)
     # The last skip is the hidden map too, as in MONAI: what was added to the one is in the other.
     hidden = unet.middle_block(skips[-1], time, None)
     if middle is not None:
-        hidden += middle
+        _add_to(hidden, middle, steered)
     for block in unet.up_blocks:
         first = len(skips) - len(cast(nn.ModuleList, block.resnets))
         read = skips[first:]
@@ -79,19 +83,20 @@ def _add_residuals(
     timestep: torch.Tensor,
     classes: torch.Tensor | None,
     ways: Sequence[int],
+    rows: Sequence[int],
 ) -> torch.Tensor:
-    """Add the ControlNet's residuals to the U-Net's skips; return that of the middle."""
+    """Add the ControlNet's residuals to these rows of the U-Net's skips; return the middle's."""
     net = masks[0].controlnet
     time = net._prepare_time_and_class_embedding(latent, timestep, classes)
     hidden = net._apply_initial_convolution(_repeated(latent, len(masks)))
     for row, mask in enumerate(masks):
         hidden[row : row + 1] += mask.embedding
     blocks = enumerate(net.controlnet_down_blocks)
-    _add_one(skips, blocks, hidden, ways)
+    _add_one(skips, blocks, hidden, ways, rows)
     for block in net.down_blocks:
         hidden, maps = block(hidden_states=hidden, temb=time, context=None)
         while maps:
-            _add_one(skips, blocks, maps.pop(0), ways)
+            _add_one(skips, blocks, maps.pop(0), ways, rows)
     hidden = net.middle_block(hidden_states=hidden, temb=time, context=None)
     middle: torch.Tensor = net.controlnet_mid_block(hidden)
     return middle
@@ -102,13 +107,20 @@ def _add_one(
     blocks: Iterator[tuple[int, nn.Module]],
     hidden: torch.Tensor,
     ways: Sequence[int],
+    rows: Sequence[int],
 ) -> None:
     """Each prediction's residual to its skip; where a skip is shared, to a copy of its own."""
     at, block = next(blocks)
     residual = block(hidden)
     if len(skips[at]) < len(ways):
         skips[at] = torch.cat([skips[at][way : way + 1] for way in ways])
-    skips[at] += residual
+    _add_to(skips[at], residual, rows)
+
+
+def _add_to(whole: torch.Tensor, residuals: torch.Tensor, rows: Sequence[int]) -> None:
+    """Add in place, row by row: an index would make a copy of `whole`."""
+    for row, residual in zip(rows, residuals, strict=True):
+        whole[row] += residual
 
 
 def _repeated(latent: torch.Tensor, rows: int) -> torch.Tensor:

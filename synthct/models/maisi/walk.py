@@ -25,17 +25,19 @@ def unet_down(t: Tally, spec: MaisiSpec, latent: Map, temb: int) -> list[Map]:
     return skips
 
 
-def controlnet(t: Tally, spec: MaisiSpec, latent: Map, temb: int, skips: list[Map]) -> Map:
-    """The residual of the middle; the others end as they are added to the U-Net's `skips`."""
+def controlnet(
+    t: Tally, spec: MaisiSpec, latent: Map, temb: int, skips: list[Map], rows: int = 1
+) -> Map:
+    """The residual of the middle; the others end as they are added to `skips`, of `rows` each."""
     hidden = t.conv(latent, spec.unet.num_channels[0])
     onto = iter(range(len(skips)))
-    _residual(t, hidden, skips, next(onto))
+    _residual(t, hidden, skips, next(onto), rows)
     for level in range(len(spec.unet.num_channels)):
         states = _down_block(t, spec.unet, level, hidden, temb)
         t.free(hidden)
         hidden = states[-1]
         for state in states:
-            _residual(t, state, skips, next(onto))
+            _residual(t, state, skips, next(onto), rows)
             if state is not hidden:
                 t.free(state)
     last = middle(t, spec.unet, hidden, temb)
@@ -104,11 +106,13 @@ def time_layers(t: Tally, spec: MaisiSpec, *, unet: bool) -> int:
     return width * len(inputs)
 
 
-def _residual(t: Tally, state: Map, skips: list[Map], at: int) -> None:
-    """A skip that several predictions share becomes a copy for each."""
+def _residual(t: Tally, state: Map, skips: list[Map], at: int, rows: int) -> None:
+    """A skip that several predictions share becomes a copy for each of `rows`."""
     made, skip = t.conv(state, state.channels, kernel=1), skips[at]
-    if skip.batch < t.batch:
+    if skip.batch < rows:
+        steered, t.batch = t.batch, rows
         skips[at] = t.like(skip)
+        t.batch = steered
         t.free(skip)
     t.free(made)
 
