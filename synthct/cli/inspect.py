@@ -54,7 +54,7 @@ def _case_lines(record: Mapping[str, Any]) -> list[str]:
         "model": f"{model['name']} ({model['source']}, licence {model['licence']})",
         "weights": hashes,
         "sampling": f"seed {sampling['seed']}, try {sampling['attempt']}, "
-        f"{sampling['steps']} steps of {sampling['sampler']}, guidance {sampling['guidance']:g}, "
+        f"{sampling['steps']} steps of {sampling['sampler']}, guidance {_guidance(sampling)}, "
         f"{sampling['device']}, {sampling['precision']}",
         "mask": _mask_text(record["mask"]),
         "labels": f"ids of {record['label_out']['scheme']}",
@@ -66,6 +66,14 @@ def _case_lines(record: Mapping[str, Any]) -> list[str]:
         "values": record["hu_statement"],
     }
     return [*_rows(rows), *(f"note: {note}" for note in record["notes"])]
+
+
+def _guidance(sampling: Mapping[str, Any]) -> str:
+    """Each scale that strengthened something; older records have the largest alone."""
+    kinds = ("mask", "modality", "tumor")
+    found = {kind: sampling["conditions"].get(f"{kind}_guidance", 0) for kind in kinds}
+    told = [f"{scale:g} ({kind})" for kind, scale in found.items() if scale not in (0, 1)]
+    return " and ".join(told) or f"{sampling['guidance']:g}"
 
 
 def _run_lines(record: Mapping[str, Any]) -> list[str]:

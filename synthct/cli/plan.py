@@ -49,7 +49,7 @@ def plan(
     ] = None,
     guidance: Annotated[
         float | None,
-        typer.Option("--guidance", metavar="S", help="Default: the model's; 0 and 1 cost nothing."),
+        typer.Option("--guidance", metavar="S", help="Of what the model guides; 0 and 1: none."),
     ] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,

@@ -83,10 +83,15 @@ def _render_list(result: Mapping[str, Any]) -> str:
         lines += [
             f"{model['name']}{default}: {model['title']}",
             f"  {model['modality']}, {model['body_part']}; {model['source']}, {here}; "
-            f"{model['steps']} steps, guidance {model['guidance']:g}; licence {model['licence']}"
+            f"{model['steps']} steps, guidance {_guidance(model)}; licence {model['licence']}"
             + (", non-commercial" if model["noncommercial"] else ""),
         ]
     return "\n".join(lines)
+
+
+def _guidance(model: Mapping[str, Any]) -> str:
+    scale = model["guidance"]
+    return f"{scale:g} of the {model['guides']}" if scale else "none"
 
 
 def _render_show(result: Mapping[str, Any]) -> str:

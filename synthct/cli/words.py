@@ -153,7 +153,11 @@ GuidanceOption = Annotated[
 ]
 TumorGuidanceOption = Annotated[
     float | None,
-    typer.Option("--tumor-guidance", min=0.0, help="Push the mask's lesions; 0 and 1: off."),
+    typer.Option(
+        "--tumor-guidance",
+        min=0.0,
+        help="Push the lesions, beside a mask's scale as a factor; 0 and 1: off.",
+    ),
 ]
 ModalityGuidanceOption = Annotated[
     float | None,

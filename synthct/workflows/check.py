@@ -173,7 +173,8 @@ def _job(
     if mask is not None and entry.sizes is None:
         box = body_box(mask.labels, grid.inner)
     lesions = mask is not None and bool(set(GUIDED_LESIONS) & set(mask.labels.ids()))
-    cost = cost_of(scales(request, entry), lesions, mask is not None)
+    masked = mask is not None or (entry.draws_mask and request.size is not None)
+    cost = cost_of(scales(request, entry), lesions, masked)
     return Job(
         spec=spec_of(entry),
         fed=padded(box, entry.grid_multiple),
@@ -183,7 +184,7 @@ def _job(
         device=device or machine.device_kind(request.device),
         devices=len(split_devices(request.device)),
         guided=cost,
-        masked=mask is not None,
+        masked=masked,
         budget_bytes=request.max_memory_bytes,
         spill_folder=getattr(request, "output", Path()),
         streamable=grid.inner.same_as(grid.asked.as_ras()),
@@ -201,4 +202,6 @@ def _limits(entry: Entry) -> dict[str, object]:
         "fov_max_mm": list(entry.fov_max_mm),
         "steps": entry.default_steps,
         "sampler": entry.sampler,
+        "guidance": entry.default_guidance,
+        "guides": entry.guides,
     }

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import NonNegativeInt, PositiveInt
 
 from synthct.checkpoints import catalogue
+from synthct.diffusion.scales import NONE
 from synthct.errors import RanOutOfMemory, SynthctError, UsageError
 from synthct.models.load import load_generator, pick_devices
 from synthct.models.protocols import Generator
@@ -198,7 +199,9 @@ class _Run:
         mask = self.request.mask
         words["mask_sha256"] = None if mask is None else sha256_of(mask)
         words["weights_sha256"] = self.plan.weights.sha256()
-        return words
+        pushed = scales(self.request, self.plan.entry).mask
+        del words["mask_guidance"]  # what runs without it were asked stays as it was
+        return words if pushed in NONE else {**words, "mask_guidance": pushed}
 
     def _notes(self) -> tuple[str, ...]:
         plan = self.plan

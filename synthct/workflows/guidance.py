@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from synthct.checkpoints.catalogue import Entry
-from synthct.diffusion.scales import worth_running
+from synthct.diffusion.scales import NONE, within, worth_running
 from synthct.errors import UsageError
 from synthct.models.maisi.footprint import Cost
 from synthct.workflows.request import Request
@@ -37,12 +37,9 @@ def cost_of(asked: Scales, lesions: bool = True, masked: bool = True) -> Cost:
     >>> cost_of(Scales(tumor=3.0, modality=0.0, mask=1.5))
     Cost(branches=3, masks=2, modalities=1, blind=1)
     """
-    named = {
-        "mask": asked.mask * masked,
-        "modality": asked.modality,
-        "tumor": asked.tumor * lesions,
-    }
-    groups = worth_running(list(named.items()))
+    mask = asked.mask * masked
+    tumor = within(asked.tumor, mask) * lesions
+    groups = worth_running([("mask", mask), ("modality", asked.modality), ("tumor", tumor)])
     left = frozenset[str]().union(*(names for _, names in groups))
     seen = [left] + [left := left - names for _, names in groups]
     steered = [names for names in seen if "mask" not in names]
@@ -61,10 +58,14 @@ def scales(request: Request, entry: Entry) -> Scales:
         UsageError: a scale of something that the model is not told, or the same one twice.
     """
     _require(request, entry)
-    asked = {kind: getattr(request, f"{kind}_guidance") for kind in KIND.values()}
+    asked = {
+        "tumor": request.tumor_guidance,
+        "modality": request.modality_guidance,
+        "mask": request.mask_guidance,
+    }
     own = KIND[entry.guides]
     asked[own] = _one(request.guidance, asked[own], own, entry)
-    return Scales(**{kind: scale or 0.0 for kind, scale in asked.items()})
+    return Scales(asked["tumor"] or 0.0, asked["modality"] or 0.0, asked["mask"] or 0.0)
 
 
 def _one(plain: float | None, own: float | None, name: str, entry: Entry) -> float:
@@ -82,7 +83,8 @@ def _require(request: Request, entry: Entry) -> None:
     if request.tumor_guidance and no_mask:
         why = "it takes no mask" if entry.task == "image-only" else "without a mask there are none"
         raise UsageError(f"--tumor-guidance strengthens the mask's lesions; {why}")
-    if request.mask_guidance and no_mask and not entry.draws_mask:
+    pushed = request.mask_guidance is not None and request.mask_guidance not in NONE
+    if pushed and no_mask and not entry.draws_mask:
         raise UsageError(
             f"--mask-guidance strengthens the mask, and {entry.name} follows none here",
             "leave it out, or give a --mask to a model that takes one",

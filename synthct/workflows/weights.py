@@ -111,6 +111,7 @@ def _summary(entry: Entry) -> dict[str, Any]:
         "noncommercial": entry.noncommercial,
         "steps": entry.default_steps,
         "guidance": entry.default_guidance,
+        "guides": entry.guides,
         "base": entry.base,
         "present": store.present(entry, None),
     }

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from synthct.diffusion.denoiser import Guided, apart
-from synthct.diffusion.scales import worth_running
+from synthct.diffusion.scales import within, worth_running
 
 
 def _constant(value: float) -> torch.Tensor:
@@ -38,3 +38,12 @@ def test_only_what_changes_something_is_run(
     scales: tuple[float, float], expected: list[tuple[float, set[str]]]
 ) -> None:
     assert worth_running([("a", scales[0]), ("b", scales[1])]) == expected
+
+
+def test_a_part_is_pushed_more_the_more_is_asked() -> None:
+    """Lesions within a mask: a factor of its scale, and no value that stands apart."""
+    asked = [0.5, 2 / 3, 0.999, 1.001, 1.2, 1.5, 3.0]
+    found = [within(scale, 1.5) for scale in asked]
+    assert found == sorted(found) and abs(found[2] - found[3]) < 0.01
+    assert within(0.5, 2.0) not in (0.0, 1.0)
+    assert [within(scale, 0.0) for scale in asked] == asked == [within(s, 1.0) for s in asked]

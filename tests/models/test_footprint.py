@@ -113,6 +113,12 @@ def test_half_precision_guidance_and_masks_cost_what_they_should() -> None:
     assert by_mask.macs_once == plain.macs_once
     alone = sampling_memory(spec, size, "float32", masked=False)
     assert by_mask.macs_per_step == plain.macs_per_step + alone.macs_per_step
+    once, twice = (
+        sampling_memory(spec, size, "float32", guided=Cost(2, 1, 1, blind), together=True)
+        for blind in (1, 0)
+    )
+    control = next(row.macs for row in plain.rows if row.name == "ControlNet")
+    assert twice.macs_per_step - once.macs_per_step == control, "it is not run for the blind one"
     latent = 4 * 64**3 * 4
     assert both.peak - guided.peak == latent
     assert guided.peak - plain.peak == 64 * 64**3 * 4 + latent, "one more embedding of the mask"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from synthct.cli.main import main
+from synthct.errors import UsageError
 from synthct.labels.organ_sizes import anatomy_ids
 from synthct.models.maisi import generator as generators
 from synthct.models.settings import Sampling
@@ -92,8 +93,22 @@ def test_the_plan_counts_the_unet_alone(small_mask: Path) -> None:
     plain, guided = (check(small_mask, guidance=scale).memory for scale in (1.0, None))
     assert isinstance(plain, RunPlan) and isinstance(guided, RunPlan)
     assert "2 branches of guidance at once" in guided.choice and "branches" not in plain.choice
-    once, twice = (sum(s.work_macs for s in p.stages[:1]) for p in (plain, guided))
-    assert once < twice < 2 * once, "its ControlNet is not run"
+    assert plain.stages[0].work_macs < guided.stages[0].work_macs
+    drawn = check(size=(64, 64, 64), spacing_mm=(4.0, 4.0, 4.0), region=("chest",)).memory
+    assert "2 branches" in drawn.choice, "without a mask it draws one"
+
+
+def test_what_follows_no_mask_cannot_be_pushed_to_it() -> None:
+    with pytest.raises(UsageError, match="follows none here"):
+        check(model="maisi-mini-mr", contrast="t1", mask_guidance=1.5)
+    assert check(model="maisi-mini-mr", contrast="t1", mask_guidance=1.0).memory is not None
+
+
+def test_lesions_are_pushed_beside_the_mask(tmp_path: Path) -> None:
+    mask = tmp_path / "mask.nii.gz"
+    write_phantom(mask, region="abdomen", spacing_mm=(8.0, 8.0, 8.0), seed=1, lesions=True)
+    for scale, branches in ((1.0, 2), (1.4, 3), (3.0, 3)):
+        assert f"{branches} branches" in check(mask, tumor_guidance=scale).memory.choice
 
 
 @pytest.mark.parametrize("words", [["--sampler", "heun"], ["--time-steps", "reference"]])

@@ -3,7 +3,8 @@
 The reference has one scale for the modality class and the lesions of the mask; here each has its
 own, and one scale for both gives the reference's numbers (MAISI.md section 2). The whole mask,
 which the reference does not strengthen, is held against the U-Net alone: classifier-free guidance
-(Ho & Salimans 2022), for which training without the mask now and then prepares the U-Net.
+(Ho & Salimans 2022), for which training without the mask now and then prepares the U-Net. Lesions
+are part of the mask: beside its scale theirs is a factor.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import torch
 from monai.apps.generation.maisi.networks.diffusion_model_unet_maisi import DiffusionModelUNetMaisi
 
 from synthct.diffusion.denoiser import Denoiser, Guided, apart
-from synthct.diffusion.scales import worth_running
+from synthct.diffusion.scales import within, worth_running
 from synthct.labels.groups import GUIDED_LESIONS, LESION_HOSTS
 from synthct.models.maisi.conditions import Conditions
 from synthct.models.maisi.control import MaskEmbedding
@@ -75,8 +76,8 @@ class Bound:
 
 def branches(sampling: Sampling, labels: Labels | None) -> tuple[Branch, ...]:
     """The branches that change something, from the one that is told least to the one told all."""
-    tumours = sampling.tumor_guidance if _has_lesions(labels) else 0.0
     mask = 0.0 if labels is None else sampling.mask_guidance
+    tumours = within(sampling.tumor_guidance, mask) if _has_lesions(labels) else 0.0
     asked = [(MASK, mask), (MODALITY, sampling.modality_guidance), (LESIONS, tumours)]
     groups = worth_running(asked)
     left = frozenset[str]().union(*(names for _, names in groups))
