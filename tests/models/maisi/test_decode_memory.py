@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 MIB = 2**20
 
@@ -77,6 +78,8 @@ linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory 
 @linux
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_small_runs_keep_to_their_plan(case: tuple[object, ...]) -> None:
+    if "bfloat16" in case and not torch.cpu.get_capabilities().get("avx512_f"):
+        pytest.skip("without AVX-512 torch makes float32 copies of bfloat16 maps (docs/memory.md)")
     predicted, grown = _measured(case)
     assert grown <= predicted + 8 * MIB
     assert grown >= predicted - 80 * MIB
