@@ -84,7 +84,7 @@ def test_guided_sampling_goes_on_branch_by_branch_first(
     piece: Path, random_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = _no_room_for(monkeypatch, ("float32",))
-    words = {**FAST, "guidance": None, "steps": 2}
+    words = {**FAST, "guidance": None}
     report = generate(piece, output=tmp_path / "out", weights=random_weights, **words)
     assert seen == ["float32"] * 3 + ["bfloat16"] * 4, "a step and a batch of both, then each"
     sidecar = report.cases[0].sidecar
