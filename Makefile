@@ -6,9 +6,12 @@
 
 PYTHON ?= python3
 PIP_ARGS ?=
+# Processes that share the tests, file by file; each takes its share of the cores.
+WORKERS ?= 2
 PYTEST_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt $(PIP_ARGS)
 
 # Read by pip for the build environment too, so that the build backend is pinned as well.
@@ -38,7 +41,7 @@ demo: $(VENV)/.installed
 	@find $(CURDIR)/demo-out -name '*_preview.png'
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
@@ -48,7 +51,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
 
 # docs/commands.md, from --help; a test fails where it is out of date.
 docs: $(VENV)/.installed-dev

@@ -8,6 +8,11 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# Before torch is imported, here or in a process that a test starts: workers share the cores.
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if _WORKERS > 1:
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // _WORKERS)))
+
 _DEFAULT = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 # Machines are shared and slow now and then; a slow example is not a wrong one.
