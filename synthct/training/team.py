@@ -93,6 +93,7 @@ def team(device: torch.device) -> Iterator[Team]:
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Team(distributed.get_rank(), size)
+        distributed.barrier()  # who leaves first closes connections that others still read from
     finally:
         distributed.destroy_process_group()
 
