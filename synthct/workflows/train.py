@@ -250,6 +250,7 @@ def _vae_stage(chosen: MaisiRecipe, folder: Path, start: Path | None) -> VaeTask
         loss_weights=chosen.vae,
         augment=chosen.augment,
         cubes=chosen.crops.cubes,
+        sides=chosen.crops.sides,
         validation=folder / "validation",
     )
     if start is not None:

@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from synthct.models.maisi.small_maps import OneVoxelMaps, SmallMaps, is_slow, small_maps
+from synthct.models.maisi import small_maps as module
+from synthct.models.maisi.small_maps import (
+    OneVoxelMaps,
+    SmallMaps,
+    is_slow,
+    small_maps,
+    step_precision,
+)
 
 pytestmark = pytest.mark.skipif(
     not torch.backends.mkldnn.is_available(), reason="torch is built without oneDNN"
@@ -43,6 +50,28 @@ def test_it_is_on_only_where_torch_has_a_slow_loop() -> None:
     for precision in ("float32", "bfloat16"):
         off = small_maps(torch.device("cuda"), precision)
         assert not isinstance(off, SmallMaps | OneVoxelMaps)
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_a_step_of_training_has_torch_s_gradients(
+    fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In float32 where bfloat16 has no instructions; autocast where it has."""
+    monkeypatch.setattr(module, "fast_bfloat16", lambda device: fast)
+    monkeypatch.setattr("synthct.training.precision.fast_bfloat16", lambda device: fast)
+    torch.manual_seed(0)
+    conv = nn.Conv3d(64, 8, 3, padding=1)
+    x = torch.randn(1, 64, 8, 8, 8, requires_grad=True)
+    moving = (x, *conv.parameters())
+    expected = torch.autograd.grad(conv(x).square().mean(), moving)
+    with step_precision(True, x.device):
+        out = conv(x)
+    assert out.dtype == (torch.bfloat16 if fast else torch.float32)
+    assert ("Mkldnn" in type(out.grad_fn).__name__) is not fast
+    found = torch.autograd.grad(out.float().square().mean(), moving)
+    rtol = 0.1 if fast else 1e-4
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=rtol, atol=rtol * float(other.abs().max()))
 
 
 @pytest.mark.parametrize("planes", [1, 2])

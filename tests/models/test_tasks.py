@@ -238,7 +238,8 @@ def test_checkpointing_changes_no_gradient_of_either_network(prepared: Path) -> 
         found.append([p.grad for net in task.networks.values() for p in net.parameters()])
     for one, other in zip(*found, strict=True):
         assert (one is None) == (other is None)
-        assert one is None or torch.allclose(one, other, rtol=1e-4, atol=1e-7)
+        # small maps are summed in another order without checkpointing
+        assert one is None or (one - other).norm() <= 1e-3 * other.norm() + 1e-7
 
 
 def test_a_frozen_unet_is_checkpointed_whole(prepared: Path) -> None:
@@ -268,6 +269,17 @@ def test_crops_grow_at_their_batch_and_may_be_cubes(prepared: Path) -> None:
     )
     sizes = [tuple(task.batch(n).shape[2:]) for n in (0, 4, 5, 9)]
     assert sizes == [(8, 8, 8), (8, 8, 8), (24, 24, 24), (24, 24, 24)]
+
+
+def test_crops_have_the_sides_that_a_recipe_names_as_far_as_the_scan_goes(prepared: Path) -> None:
+    def shape(sides: tuple[int, int, int]) -> tuple[int, ...]:
+        images = prepared / "images"
+        task = VaeTask(preset("tiny"), images, spacing_range_mm=(3.0, 3.0), sides=sides)
+        return tuple(task.batch(0).shape[2:])
+
+    assert shape((24, 16, 8)) == (24, 16, 8)
+    most = shape((4096, 16, 8))
+    assert most[1:] == (16, 8) and 24 < most[0] < 4096
 
 
 def test_crops_of_an_autoencoder_do_not_grow_by_what_the_unet_asks_for(prepared: Path) -> None:

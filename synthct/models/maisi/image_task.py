@@ -18,7 +18,7 @@ from synthct.models.maisi.conditions import Conditions, conditions
 from synthct.models.maisi.latents import encoded_cases
 from synthct.models.maisi.modality import UNKNOWN, modality_class
 from synthct.models.maisi.networks import build_unet
-from synthct.models.maisi.small_maps import bfloat16_is_wrong
+from synthct.models.maisi.small_maps import bfloat16_is_wrong, step_precision
 from synthct.models.maisi.spec import MaisiSpec
 from synthct.models.maisi.unet_blocks import checkpointed
 from synthct.training.precision import autocast
@@ -113,7 +113,7 @@ class ImageTask:
         noisy = flow.add_noise(latent, noise, time)
         levels = len(self.spec.unet.num_channels)
         half = self.bfloat16 and not bfloat16_is_wrong(latent.shape[2:], levels)
-        with autocast(half, latent.device):
+        with (autocast if self.checkpointing else step_precision)(half, latent.device):
             predicted = self.unet(noisy, time * 1000, **batch.conditions.unet_arguments())
         error = (predicted.float() - velocity(latent, noise)).square()
         loss = (error * self._channels.to(error.device)).mean() if self.by_image else error.mean()

@@ -25,7 +25,7 @@ from synthct.models.maisi.guidance import without_lesions
 from synthct.models.maisi.latents import encoded_cases
 from synthct.models.maisi.mask_start import start_mask_encoder
 from synthct.models.maisi.networks import build_controlnet, build_unet
-from synthct.models.maisi.small_maps import bfloat16_is_wrong
+from synthct.models.maisi.small_maps import bfloat16_is_wrong, step_precision
 from synthct.models.maisi.spec import MaisiSpec
 from synthct.models.maisi.unet_blocks import checkpointed
 from synthct.training.precision import autocast
@@ -271,7 +271,7 @@ class LatentTask:
         blind = self.controlnet is None or bool(torch.rand(()) < self.blind_share)
         levels = len(self.spec.unet.num_channels)
         half = self.bfloat16 and not bfloat16_is_wrong(latent.shape[2:], levels)
-        with autocast(half, latent.device):
+        with (autocast if self.checkpointing else step_precision)(half, latent.device):
             predicted = self._predict(noisy, time * 1000, batch, blind)
             against = None
             if batch.region is not None and batch.other_bits is not None and not blind:

@@ -13,13 +13,15 @@ the U-Net's lowest map. (torch 2.13 against float32; of 512 shapes only such.)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from math import prod
 from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
+
+from synthct.training.precision import autocast, fast_bfloat16
 
 _TORCH_S_LIMIT = 20_480
 _LEAST_VOXELS = 128
@@ -72,6 +74,14 @@ def small_maps(device: torch.device, precision: str) -> AbstractContextManager[A
     if device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return nullcontext()
     return SmallMaps() if precision == "float32" else OneVoxelMaps()
+
+
+@contextmanager
+def step_precision(bfloat16: bool, device: torch.device) -> Iterator[None]:
+    """Of a training step: bfloat16 autocast where asked for and fast, else `SmallMaps`."""
+    half = bfloat16 and fast_bfloat16(device)
+    with autocast(half, device), nullcontext() if half else small_maps(device, "float32"):
+        yield
 
 
 def is_slow(source: torch.Tensor, weight: torch.Tensor) -> bool:

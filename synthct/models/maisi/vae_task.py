@@ -14,6 +14,7 @@ from synthct.errors import TrainingError
 from synthct.models.maisi import data
 from synthct.models.maisi.augment import Augment
 from synthct.models.maisi.networks import build_autoencoder
+from synthct.models.maisi.small_maps import step_precision
 from synthct.models.maisi.spec import MaisiSpec
 from synthct.models.maisi.start import can_start_linear, hold_constants, nearly_linear
 from synthct.models.maisi.vae_loss import VaeLoss, kl_divergence
@@ -49,6 +50,8 @@ class VaeTask:
     loss_weights: VaeLoss = field(default_factory=VaeLoss)
     augment: Augment = field(default_factory=Augment)
     cubes: bool = False
+    sides: tuple[int, int, int] | None = None
+    """Of every crop, as far as the scan goes, whatever `voxels` says."""
     later_voxels: int = 0
     """Size of the crops from batch `later_from` on; 0: as before."""
     later_from: int = 0
@@ -115,6 +118,7 @@ class VaeTask:
             spacing_range_mm=self.spacing_range_mm,
             multiple=min(MULTIPLE, self.spec.grid_multiple),
             cube=self.cubes,
+            sides=self.sides,
         )
         image = data.phantom_image(case, crop, rng)[0] if phantom else data.image_of(case, crop)
         flips = [axis for axis in (2, 3, 4) if rng.random() < 0.5]
@@ -132,7 +136,7 @@ class VaeTask:
 
     def loss(self, batch: torch.Tensor, step: int) -> tuple[torch.Tensor, Figures]:
         weights = self.loss_weights
-        with autocast(self.bfloat16, batch.device):
+        with step_precision(self.bfloat16, batch.device):
             mu, sigma = self._encoded(batch)
             out = self.autoencoder.decode(self.autoencoder.sampling(mu, sigma)).float()
         mu, sigma = mu.float(), sigma.float()
