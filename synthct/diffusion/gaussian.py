@@ -22,6 +22,29 @@ _SCHEDULE: dict[str, Any] = {
 }
 
 
+def add_noise(data: torch.Tensor, noise: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+    """x_t of the forward process (Ho et al. 2020, eq. 4).
+
+    Args:
+        data, noise: (N, ...).
+        timestep: (N,), whole numbers from 0 to 999.
+    """
+    signal = _signal(data, timestep)
+    return signal.sqrt() * data + (1 - signal).sqrt() * noise
+
+
+def without_noise(noisy: torch.Tensor, noise: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+    """x_0, where `noise` is what `add_noise` put on it."""
+    signal = _signal(noisy, timestep)
+    return (noisy - (1 - signal).sqrt() * noise) / signal.sqrt()
+
+
+def _signal(maps: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+    """The signal's share of the power, (N, 1, ...)."""
+    kept: torch.Tensor = DDPMScheduler(**_SCHEDULE).alphas_cumprod.to(maps.device)
+    return kept[timestep].view(-1, *[1] * (maps.ndim - 1))
+
+
 def sample_ddpm(
     denoiser: Denoiser,
     noise: torch.Tensor,

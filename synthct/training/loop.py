@@ -107,10 +107,11 @@ def _validated(state: State, log: Log, say: Say) -> bool:
     if not recipe.validate_every or state.step % recipe.validate_every:
         return False
     spent = False
-    if state.team.leads and isinstance(task, Validated):
+    # networks that are split need every process to run them
+    if isinstance(task, Validated) and (state.team.leads or state.sharded):
         with torch.random.fork_rng(), torch.no_grad():
             seen = task.validate(state.averages)
-        if seen is not None:
+        if seen is not None and state.team.leads:
             rounded = {name: f"{value:.5g}" for name, value in seen.figures.items()}
             append_row(state.folder / "validation.csv", {"step": state.step, **rounded})
             to_board(log.board, state.step, seen.figures)

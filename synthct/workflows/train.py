@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from monai.apps.generation.maisi.networks.autoencoderkl_maisi import AutoencoderKlMaisi
 from torch import nn
 
-from synthct.atomic import write_text
-from synthct.checkpoints.load import load_into, read_metadata, read_tensors, write_tensors
-from synthct.errors import InputError, MissingWeights, TrainingError
+from synthct.atomic import replacing, write_text
+from synthct.checkpoints.load import write_tensors
+from synthct.errors import InputError, TrainingError
 from synthct.models.load import SCALE_FACTOR, pick_device
-from synthct.models.maisi.image_task import ImageTask
-from synthct.models.maisi.latent_task import LatentTask, LossWeights
-from synthct.models.maisi.latents import encoded_cases, pair_folder
 from synthct.models.maisi.networks import build_autoencoder
 from synthct.models.maisi.recipes import MaisiRecipe, recipe
-from synthct.models.maisi.spec import preset
 from synthct.models.maisi.unit_latents import unit_latents
 from synthct.models.maisi.vae_task import VaeTask
 from synthct.record import platform_summary, sha256_of, versions
@@ -34,9 +30,7 @@ from synthct.training.team import team as join_team
 from synthct.volume.manifest import FILE_NAME
 from synthct.workflows.encoding import PRESET
 from synthct.workflows.progress import Progress, SilentProgress
-
-SCALE_BATCHES = 24
-Stage = VaeTask | LatentTask | ImageTask
+from synthct.workflows.training_stages import SCALE_BATCHES, Stage, build_stage
 
 
 @dataclass(frozen=True)
@@ -119,7 +113,7 @@ def _train(
     device: torch.device,
     progress: Progress,
 ) -> Trained:
-    stage = _stage(task, chosen, data_folder, start, output)
+    stage = build_stage(task, chosen, data_folder, start, output)
     _require_validation(chosen, stage, data_folder)
     chosen = _by_epochs(chosen, stage, team)
     loop = chosen.loop
@@ -158,7 +152,32 @@ def _train(
         metadata[SCALE_FACTOR] = repr(stage.scale_factor)
     for role, weights in fitted.weights.items():
         write_half(files[role], weights, metadata)
-    return Trained(task, fitted.step, files, stage.notes)
+    kept = _taken_along(task, loop.trainable, start, output, files)
+    return Trained(task, fitted.step, files | kept, stage.notes)
+
+
+def _taken_along(
+    task: str, trainable: str, start: Path | None, output: Path, made: Mapping[str, Path]
+) -> dict[str, Path]:
+    """Copies of what `start` has and this stage leaves valid, so that `output` generates.
+
+    A VAE stays as it is in the later stages. What was trained on an encoder's latents goes on
+    being right where only the decoder moved.
+    """
+    if start is None or start.resolve() == output.resolve():
+        return {}
+    if task != "maisi-vae":
+        roles = ["vae"]
+    else:
+        roles = ["unet", "controlnet"] if trainable == "decoder" else []
+    found = {}
+    for role in roles:
+        source = start / f"{role}.safetensors"
+        if role not in made and source.is_file():
+            found[role] = output / source.name
+            with replacing(found[role], overwrite=True) as temporary:
+                shutil.copyfile(source, temporary)
+    return found
 
 
 def _unit_latents(fitted: Fitted, stage: VaeTask) -> str:
@@ -223,145 +242,6 @@ def _write_record(
         "platform": platform_summary(),
     }
     write_text(folder / "run.json", json.dumps(record, indent=2) + "\n", overwrite=True)
-
-
-def _stage(task: str, chosen: MaisiRecipe, folder: Path, start: Path | None, output: Path) -> Stage:
-    if task == "maisi-vae":
-        return _vae_stage(chosen, folder, start)
-    before = start or output
-    vae = _weights(before, "vae")
-    autoencoder = load_into(lambda: build_autoencoder(preset(chosen.preset).autoencoder), vae)
-    if not preset(chosen.preset).controlnet:
-        return _image_stage(chosen, folder, autoencoder, vae, start)
-    return _latent_stage(task, chosen, folder, autoencoder, before)
-
-
-def _vae_stage(chosen: MaisiRecipe, folder: Path, start: Path | None) -> VaeTask:
-    stage = VaeTask(
-        preset(chosen.preset),
-        folder / "images",
-        chosen.loop.seed,
-        voxels=chosen.crops.voxels,
-        size_factors=chosen.crops.size_factors,
-        spacing_range_mm=chosen.crops.spacing_range_mm,
-        phantoms=folder / "pairs" if (folder / "pairs").is_dir() else None,
-        phantom_share=chosen.crops.phantom_share,
-        bfloat16=chosen.loop.bfloat16,
-        loss_weights=chosen.vae,
-        augment=chosen.augment,
-        cubes=chosen.crops.cubes,
-        sides=chosen.crops.sides,
-        validation=folder / "validation",
-    )
-    if start is not None:
-        stage.begin_from(_floats(_weights(start, "vae")))
-    return stage
-
-
-def _image_stage(
-    chosen: MaisiRecipe,
-    folder: Path,
-    autoencoder: AutoencoderKlMaisi,
-    vae: Path,
-    start: Path | None,
-) -> ImageTask:
-    grown = None if start is None else start / "unet.safetensors"
-    grown = grown if grown is not None and grown.is_file() else None
-    sha256 = sha256_of(vae)
-    if grown is not None:
-        factor = _stated(grown)
-    else:
-        factor = scale_factor(chosen, autoencoder, folder, sha256)
-    stage = ImageTask(
-        preset(chosen.preset),
-        folder / "images",
-        folder / "latents",
-        autoencoder,
-        sha256,
-        factor,
-        seed=chosen.loop.seed,
-        spacing_range_mm=chosen.crops.spacing_range_mm,
-        bfloat16=chosen.loop.bfloat16,
-        checkpointing=chosen.latent.checkpointing,
-        by_image=chosen.latent.by_image,
-    )
-    if grown is not None:
-        stage.begin_from(_floats(grown))
-    return stage
-
-
-def _latent_stage(
-    task: str, chosen: MaisiRecipe, folder: Path, autoencoder: AutoencoderKlMaisi, start: Path
-) -> LatentTask:
-    controlled = task == "maisi-controlnet"
-    unet = _weights(start, "unet") if controlled else None
-    factor = scale_factor(chosen, autoencoder, folder) if unet is None else _stated(unet)
-    stage = LatentTask(
-        preset(chosen.preset),
-        folder / "pairs",
-        autoencoder,
-        factor,
-        controlled,
-        seed=chosen.loop.seed,
-        voxels=chosen.crops.voxels,
-        size_factors=chosen.crops.size_factors,
-        spacing_range_mm=chosen.crops.spacing_range_mm,
-        phantom_share=chosen.crops.phantom_share,
-        blind_share=chosen.latent.blind_share,
-        weights=LossWeights(chosen.latent.reference_voxels, chosen.latent.most, chosen.latent.air),
-        bfloat16=chosen.loop.bfloat16,
-        unet_moves=chosen.loop.trainable != "controlnet",
-        contrast=chosen.latent.contrast,
-        contrast_margin=chosen.latent.contrast_margin,
-        checkpointing=chosen.latent.checkpointing,
-        by_image=chosen.latent.by_image,
-        looks=chosen.latent.looks,
-        latents=pair_folder(folder) if chosen.latent.encoded else None,
-        vae_sha256=sha256_of(_weights(start, "vae")),
-    )
-    if unet is not None:
-        grown = start / "controlnet.safetensors"
-        stage.begin_from(_floats(unet), _floats(grown) if grown.is_file() else None)
-    return stage
-
-
-def _floats(path: Path) -> dict[str, torch.Tensor]:
-    return {key: value.float() for key, value in read_tensors(path).items()}
-
-
-def scale_factor(
-    chosen: MaisiRecipe, autoencoder: AutoencoderKlMaisi, folder: Path, vae_sha256: str = ""
-) -> float:
-    """1 / standard deviation of the latents of some scans: what diffusion multiplies them with."""
-    encoded = encoded_cases(folder / "latents", vae_sha256) if vae_sha256 else []
-    if encoded:
-        latents = [case.mean.flatten() for case in encoded[:SCALE_BATCHES]]
-    else:
-        scans = VaeTask(
-            preset(chosen.preset),
-            folder / "images",
-            seed=1,
-            spacing_range_mm=chosen.crops.spacing_range_mm,
-        )
-        with torch.no_grad():
-            latents = [
-                autoencoder.encode(scans.batch(n))[0].flatten() for n in range(SCALE_BATCHES)
-            ]
-    return float(1.0 / torch.cat(latents).std())
-
-
-def _stated(unet: Path) -> float:
-    return float(read_metadata(unet)[SCALE_FACTOR])
-
-
-def _weights(folder: Path, role: str) -> Path:
-    path = folder / f"{role}.safetensors"
-    if not path.is_file():
-        raise MissingWeights(
-            f"{path} not found: this stage begins from the one before",
-            "train that first, or point --from to its folder",
-        )
-    return path
 
 
 __all__ = ["Trained", "train", "with_settings"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -135,8 +136,10 @@ def test_few_parameters_move_and_the_others_stay(
         output=tmp_path,
         recipe_name="tiny",
         start=trained,
-        settings={"trainable": trainable, "learning_rate": "0.01", "blind_share": "0"},
+        # a step without the mask would have nothing to move where the ControlNet alone learns
+        settings={"trainable": trainable, "learning_rate": "0.01", "blind_share": "0.9"},
     )
+    assert (tmp_path / "vae.safetensors").read_bytes() == (trained / "vae.safetensors").read_bytes()
     for role in ("unet", "controlnet"):
         before = read_tensors(trained / f"{role}.safetensors")
         after = read_tensors(tmp_path / f"{role}.safetensors")
@@ -145,6 +148,83 @@ def test_few_parameters_move_and_the_others_stay(
             assert bool(moved) == (role == "controlnet")
         else:
             assert moved and all(before[key].dim() == 1 for key in moved)
+
+
+def test_a_unet_goes_on_from_the_one_it_is_given(
+    trained: Path, prepared: Path, tmp_path: Path
+) -> None:
+    """A rate of nearly nothing leaves the weights, and their scale factor, as they were."""
+    settings = {"learning_rate": "1e-12", "steps": "2"}
+    train(
+        "maisi-diffusion",
+        data_folder=prepared,
+        output=tmp_path,
+        recipe_name="tiny",
+        start=trained,
+        settings=settings,
+    )
+    before, after = (read_tensors(one / "unet.safetensors") for one in (trained, tmp_path))
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    stated = [
+        read_metadata(one / "unet.safetensors")["scale_factor"] for one in (trained, tmp_path)
+    ]
+    assert stated[0] == stated[1]
+    assert (tmp_path / "vae.safetensors").is_file() and not list(tmp_path.glob("controlnet*"))
+
+
+@pytest.mark.parametrize("task", STAGES)
+def test_every_stage_judges_itself_on_unseen_scans(
+    trained: Path, prepared: Path, tmp_path: Path, task: str
+) -> None:
+    """Figures and a picture at every look, with a label map or without; refused without a scan."""
+    data = tmp_path / "data"
+    shutil.copytree(prepared, data)
+    asked = {"validate_every": "2", "steps": "4"}
+
+    def look(output: str) -> Path:
+        train(
+            task,
+            data_folder=data,
+            output=tmp_path / output,
+            recipe_name="tiny",
+            start=trained,
+            settings=asked,
+        )
+        return tmp_path / output / task
+
+    with pytest.raises(InputError, match="validation is empty"):
+        look("none")
+    (data / "validation").mkdir()
+    shutil.copy(data / "images" / "a.npz", data / "validation" / "a.npz")
+    shutil.copy(data / "pairs" / "a.npz", data / "validation" / "b.npz")
+    folder = look("run")
+    rows = (folder / "validation.csv").read_text().splitlines()
+    names = rows[0].split(",")
+    assert len(rows) == 3 and names[1] == ("l1" if task == "maisi-vae" else "error")
+    assert all(np.isfinite([float(value) for value in row.split(",")]).all() for row in rows[1:])
+    assert len(list((folder / "pictures").glob("*.png"))) == 2
+
+
+def test_a_structure_of_one_s_own_is_learnt(trained: Path, prepared: Path, tmp_path: Path) -> None:
+    """Its id is one of the free ones: the mask encoder, and nothing of the U-Net, hears of it."""
+    data = tmp_path / "data"
+    shutil.copytree(prepared, data)
+    stored = dict(np.load(data / "pairs" / "a.npz"))
+    stored["labels"][stored["labels"] == 1] = 129
+    np.savez(data / "pairs" / "a.npz", **stored)
+    (data / "pairs" / "b.npz").unlink()
+    train(
+        "maisi-controlnet",
+        data_folder=data,
+        output=tmp_path / "own",
+        recipe_name="tiny",
+        start=trained,
+        settings={"trainable": "controlnet", "learning_rate": "0.01"},
+    )
+    name = "controlnet.safetensors"
+    before, after = (read_tensors(one / name) for one in (trained, tmp_path / "own"))
+    first = next(key for key in before if key.endswith("conv_in.conv.weight") and "cond" in key)
+    assert not torch.equal(before[first], after[first])
 
 
 def test_settings_reach_every_part_of_a_recipe() -> None:

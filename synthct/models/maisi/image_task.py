@@ -4,25 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from monai.apps.generation.maisi.networks.autoencoderkl_maisi import AutoencoderKlMaisi
 from torch import nn
 
-from synthct.diffusion.rectified_flow import RectifiedFlow, velocity
 from synthct.models.maisi import data
 from synthct.models.maisi.channel_weights import channel_weights
 from synthct.models.maisi.conditions import Conditions, conditions
+from synthct.models.maisi.latent_validation import denoised, unseen
 from synthct.models.maisi.latents import encoded_cases
 from synthct.models.maisi.modality import UNKNOWN, modality_class
 from synthct.models.maisi.networks import build_unet
+from synthct.models.maisi.objective import error, noised
 from synthct.models.maisi.small_maps import bfloat16_is_wrong, step_precision
 from synthct.models.maisi.spec import MaisiSpec
 from synthct.models.maisi.unet_blocks import checkpointed
 from synthct.training.precision import autocast
 from synthct.training.task import Figures
+from synthct.training.validation import Validation
 
 UNTOLD_SHARE = 0.1
 """Of the examples come without their contrast, so that guidance has something to lead away from."""
@@ -53,7 +57,12 @@ class ImageTask:
     """Make inner maps again in backward: less memory, a third more time."""
     by_image: bool = False
     """Let a channel of the latent count by what its errors cost in the image."""
+    l1: bool = False
+    """Mean absolute error, as in the paper, instead of the squared one."""
+    validation: Path | None = None
+    """Whole scans to judge by."""
     unet: nn.Module = field(init=False)
+    _unseen: list[ImageBatch] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         torch.manual_seed(self.seed + 1)
@@ -92,32 +101,56 @@ class ImageTask:
             latent, spacing_mm, meta = case.sample(rng), case.spacing_mm, case.meta
         else:
             latent, spacing_mm, meta = self._encoded_now(rng)
+        told = self._told(meta, spacing_mm, untold=rng.random() < UNTOLD_SHARE)
+        return ImageBatch(latent * self.scale_factor, told)
+
+    def loss(self, batch: ImageBatch, step: int) -> tuple[torch.Tensor, Figures]:
+        drawn = noised(batch.latent, self.spec)
+        levels = len(self.spec.unet.num_channels)
+        half = self.bfloat16 and not bfloat16_is_wrong(batch.latent.shape[2:], levels)
+        with (autocast if self.checkpointing else step_precision)(half, batch.latent.device):
+            predicted = _predict(self.unet, drawn.noisy, drawn.timestep, batch)
+        off = error(predicted, drawn.target, l1=self.l1)
+        loss = (off * self._channels.to(off.device)).mean() if self.by_image else off.mean()
+        return loss, {"blind": float(off.detach().mean())}
+
+    def validate(self, averages: Mapping[str, nn.Module]) -> Validation | None:
+        """Noise taken off whole unseen scans: its error at fixed times, and pictures."""
+        if self._unseen is None:
+            self._unseen = [
+                ImageBatch(one.latent * self.scale_factor, self._told(one.meta, one.spacing_mm))
+                for one in unseen(self.validation, self.autoencoder, self.spec)
+            ]
+        return denoised(
+            partial(_predict, averages["unet"]),
+            self._unseen,
+            self.spec,
+            self._decoded,
+            device=next(averages["unet"].parameters()).device,
+        )
+
+    def _decoded(self, latent: torch.Tensor) -> torch.Tensor:
+        image: torch.Tensor = self.autoencoder.decode(latent.cpu() / self.scale_factor)
+        return image
+
+    def _told(
+        self,
+        meta: Mapping[str, Any],
+        spacing_mm: tuple[float, float, float],
+        *,
+        untold: bool = False,
+    ) -> Conditions:
         code = modality_class(
             str(meta.get("modality", "CT")),
             str(meta.get("contrast", "")),
             skull_stripped=bool(meta.get("skull_stripped")),
         )
-        told = conditions(
+        return conditions(
             self.spec,
             regions=tuple(meta.get("regions", ())),
             spacing_mm=spacing_mm,
-            modality_class=UNKNOWN if rng.random() < UNTOLD_SHARE else code,
+            modality_class=UNKNOWN if untold else code,
         )
-        return ImageBatch(latent * self.scale_factor, told)
-
-    def loss(self, batch: ImageBatch, step: int) -> tuple[torch.Tensor, Figures]:
-        latent = batch.latent
-        flow = RectifiedFlow(latent[0, 0].numel(), self.spec.base_numel)
-        time = flow.shift(torch.rand(1))
-        noise = torch.randn_like(latent)
-        noisy = flow.add_noise(latent, noise, time)
-        levels = len(self.spec.unet.num_channels)
-        half = self.bfloat16 and not bfloat16_is_wrong(latent.shape[2:], levels)
-        with (autocast if self.checkpointing else step_precision)(half, latent.device):
-            predicted = self.unet(noisy, time * 1000, **batch.conditions.unet_arguments())
-        error = (predicted.float() - velocity(latent, noise)).square()
-        loss = (error * self._channels.to(error.device)).mean() if self.by_image else error.mean()
-        return loss, {"blind": float(error.detach().mean())}
 
     def _encoded_now(
         self, rng: np.random.Generator
@@ -137,3 +170,10 @@ class ImageTask:
             mean, sigma = self.autoencoder.encode(data.unit_image(image, case.modality))
         noise = torch.from_numpy(rng.standard_normal(mean.shape, dtype=np.float32))
         return mean.float() + sigma.float() * noise, crop.spacing_mm, case.meta
+
+
+def _predict(
+    unet: nn.Module, noisy: torch.Tensor, timestep: torch.Tensor, batch: ImageBatch
+) -> torch.Tensor:
+    out: torch.Tensor = unet(noisy, timestep, **batch.conditions.unet_arguments())
+    return out

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,20 +15,23 @@ from torch import nn
 from torch.nn import functional
 
 from synthct.diffusion.contrast import MARGIN, region_contrast
-from synthct.diffusion.rectified_flow import RectifiedFlow, velocity
 from synthct.errors import InputError
 from synthct.labels.groups import HEART, HOLLOW_ORGANS, MUSCLES, SOLID_ORGANS, VESSELS
 from synthct.models.maisi import data
 from synthct.models.maisi.channel_weights import channel_weights
 from synthct.models.maisi.conditions import Conditions, conditions, label_bits, regions_of
 from synthct.models.maisi.guidance import without_lesions
+from synthct.models.maisi.latent_validation import Unseen, denoised, unseen
 from synthct.models.maisi.latents import encoded_cases
 from synthct.models.maisi.mask_start import start_mask_encoder
 from synthct.models.maisi.networks import build_controlnet, build_unet
+from synthct.models.maisi.objective import error, noised
 from synthct.models.maisi.small_maps import bfloat16_is_wrong, step_precision
 from synthct.models.maisi.spec import MaisiSpec
+from synthct.models.maisi.training_pass import controlled_prediction
 from synthct.models.maisi.unet_blocks import checkpointed
 from synthct.training.precision import autocast
+from synthct.training.validation import Validation
 
 BODY = 200
 Example = tuple[
@@ -136,11 +139,16 @@ class LatentTask:
     """Let a channel of the latent count by what its errors cost in the image."""
     looks: int = 1
     """How often a crop is used once it is encoded, with other noise and masks each time."""
+    l1: bool = False
+    """Mean absolute error, as in the paper, instead of the squared one."""
+    validation: Path | None = None
+    """Whole scans to judge by, with labels where they have some."""
     latents: Path | None = None
     """Pairs encoded whole beforehand, instead of crops encoded batch by batch."""
     vae_sha256: str = ""
     unet: nn.Module = field(init=False)
     controlnet: nn.Module | None = field(init=False, default=None)
+    _unseen: list[LatentBatch] | None = field(init=False, default=None)
     _round: tuple[int, dict[int, EncodedCrop]] = field(init=False, default_factory=lambda: (-1, {}))
 
     def __post_init__(self) -> None:
@@ -263,24 +271,20 @@ class LatentTask:
         return np.where(labels == rng.choice(there), np.uint8(BODY), labels)
 
     def loss(self, batch: LatentBatch, step: int) -> tuple[torch.Tensor, dict[str, float]]:
-        latent = batch.latent
-        flow = RectifiedFlow(latent[0, 0].numel(), self.spec.base_numel)
-        time = flow.shift(torch.rand(1))
-        noise = torch.randn_like(latent)
-        noisy = flow.add_noise(latent, noise, time)
+        latent, drawn = batch.latent, noised(batch.latent, self.spec)
         blind = self.controlnet is None or bool(torch.rand(()) < self.blind_share)
         levels = len(self.spec.unet.num_channels)
         half = self.bfloat16 and not bfloat16_is_wrong(latent.shape[2:], levels)
         with (autocast if self.checkpointing else step_precision)(half, latent.device):
-            predicted = self._predict(noisy, time * 1000, batch, blind)
+            predict = partial(controlled_prediction, self.networks, drawn.noisy, drawn.timestep)
+            predicted = predict(None if blind else batch.bits, batch.conditions)
             against = None
             if batch.region is not None and batch.other_bits is not None and not blind:
-                other = replace(batch, bits=batch.other_bits)
-                against = self._predict(noisy, time * 1000, other, blind)
-        error = (predicted.float() - velocity(latent, noise)).square()
-        weighted = error * self._channels.to(error.device) if self.by_image else error
+                against = predict(batch.other_bits, batch.conditions)
+        off = error(predicted, drawn.target, l1=self.l1)
+        weighted = off * self._channels.to(off.device) if self.by_image else off
         loss = (weighted * batch.weight).mean() / batch.weight.mean().clamp_min(1e-3)
-        figures = {("blind" if blind else "seen"): float(error.detach().mean())}
+        figures = {("blind" if blind else "seen"): float(off.detach().mean())}
         if against is not None and batch.region is not None:
             apart = region_contrast(
                 predicted.float(), against.float(), batch.region, self.contrast_margin
@@ -289,26 +293,33 @@ class LatentTask:
             figures["contrast"] = float(apart.detach())
         return loss, figures
 
-    def _predict(
-        self, noisy: torch.Tensor, timestep: torch.Tensor, batch: LatentBatch, blind: bool
-    ) -> torch.Tensor:
-        extra: dict[str, Any] = {}
-        if not blind and self.controlnet is not None:
-            down, middle = self.controlnet(
-                noisy,
-                timestep,
-                batch.bits.float(),
-                class_labels=batch.conditions.modality_class,
-            )
-            extra = {
-                "down_block_additional_residuals": down,
-                "mid_block_additional_residual": middle,
-            }
-        with _copies_saved():
-            out: torch.Tensor = self.unet(
-                noisy, timestep, **batch.conditions.unet_arguments(), **extra
-            )
-        return out
+    def validate(self, averages: Mapping[str, nn.Module]) -> Validation | None:
+        """Noise taken off whole unseen scans, with their masks: its error, and pictures."""
+        if self._unseen is None:
+            scans = unseen(self.validation, self.autoencoder, self.spec)
+            self._unseen = [self._example(one) for one in scans]
+
+        def predict(
+            noisy: torch.Tensor, timestep: torch.Tensor, batch: LatentBatch
+        ) -> torch.Tensor:
+            bits = batch.bits if "controlnet" in averages and bool(batch.bits.any()) else None
+            return controlled_prediction(averages, noisy, timestep, bits, batch.conditions)
+
+        device = next(averages["unet"].parameters()).device
+        return denoised(predict, self._unseen, self.spec, self._decoded, device=device)
+
+    def _example(self, one: Unseen) -> LatentBatch:
+        """Without a label map its mask is empty, and no region is told."""
+        latent = one.latent * self.scale_factor
+        sides = [n * self.spec.autoencoder.factor for n in latent.shape[2:]]
+        labels = np.zeros(sides, np.uint8) if one.labels is None else one.labels
+        regions = () if one.labels is None else regions_of(labels)
+        told = conditions(self.spec, regions=regions, spacing_mm=one.spacing_mm)
+        return LatentBatch(latent, torch.ones_like(latent[:, :1]), label_bits(labels), told)
+
+    def _decoded(self, latent: torch.Tensor) -> torch.Tensor:
+        image: torch.Tensor = self.autoencoder.decode(latent.cpu() / self.scale_factor)
+        return image
 
     def _pair(self, rng: np.random.Generator) -> Example:
         """HU (1, 1, X, Y, Z), labels (X, Y, Z), where these are sure, spacing: a random crop."""
@@ -341,18 +352,6 @@ class LatentTask:
             return labels
         gone = [organ for organ in DROPPABLE if rng.random() < 0.3]
         return np.where(np.isin(labels, gone), np.uint8(BODY), labels)
-
-
-def _copies_saved() -> torch.autograd.graph.saved_tensors_hooks:
-    """Let backward see what forward saw.
-
-    MONAI's U-Net adds the ControlNet's residuals in place, to maps that its backward needs.
-    torch's `allow_mutation_on_saved_tensors` is meant for this, but under it one step in 1,200
-    ended with a map of a wrong shape.
-    """
-    return torch.autograd.graph.saved_tensors_hooks(
-        lambda saved: saved.detach() if saved.is_leaf else saved.clone(), lambda kept: kept
-    )
 
 
 def _shares(cases: list[data.Case]) -> npt.NDArray[np.float64]:

@@ -59,6 +59,8 @@ class LatentOptions:
     """Let a channel of the latent count by what its errors cost in the image."""
     air: float = 0.4
     """What air outside the patient counts."""
+    l1: bool = False
+    """Mean absolute error, as in the papers, instead of the squared one."""
     looks: int = 1
     """How often a crop is used once it is encoded, with other noise and masks each time."""
 
@@ -193,7 +195,13 @@ _PAPER_CROPS = Crops(
     64**3, spacing_range_mm=(0.5, 3.0), phantom_share=0.0, cubes=True, later_voxels=128**3
 )
 _PAPER_LATENTS = LatentOptions(
-    encoded=True, checkpointing=True, blind_share=0.0, reference_voxels=0.0, most=1.0, air=1.0
+    encoded=True,
+    checkpointing=True,
+    blind_share=0.0,
+    l1=True,
+    reference_voxels=0.0,
+    most=1.0,
+    air=1.0,
 )
 _PUBLISHED: dict[str, MaisiRecipe] = {
     "maisi-vae": MaisiRecipe(
@@ -214,7 +222,13 @@ _PUBLISHED: dict[str, MaisiRecipe] = {
     "maisi-diffusion": MaisiRecipe(
         "ct-rflow",
         Recipe(
-            steps=1, epochs=200, learning_rate=1e-4, save_every=1000, cost=NOT_RUN, score=NOT_RUN
+            steps=1,
+            epochs=200,
+            learning_rate=1e-4,
+            power=2.0,
+            save_every=1000,
+            cost=NOT_RUN,
+            score=NOT_RUN,
         ),
         _PAPER_CROPS,
         latent=_PAPER_LATENTS,
@@ -224,6 +238,7 @@ _PUBLISHED: dict[str, MaisiRecipe] = {
         Recipe(
             steps=10_000,
             learning_rate=1e-4,
+            power=2.0,
             trainable="controlnet",
             save_every=1000,
             cost=NOT_RUN,

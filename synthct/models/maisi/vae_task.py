@@ -197,7 +197,7 @@ class VaeTask:
         if weights.perceptual:
             near = feature_distance(seen, wanted)
             if self._pretrained is not None:
-                near = self._pretrained(out, image)
+                near = self._pretrained.to(out.device)(out, image)
             loss = loss + weights.perceptual * near
             figures["perceptual"] = float(near.detach())
         return loss, figures

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,15 +28,16 @@ def reconstructions(
     autoencoder: nn.Module, cases: Sequence[data.Case], spec: MaisiSpec
 ) -> Validation:
     """Means over the first cases: L1 everywhere; PSNR and bias in the body (range 1)."""
+    device = next(autoencoder.parameters()).device
     rows, pictures = [], []
     for case in cases[:MOST_CASES]:
-        image = _middle(case, spec.grid_multiple)
+        image = _image(case, spec.grid_multiple).to(device)
         mean, _ = autoencoder.encode(image)  # type: ignore[operator]
         back = autoencoder.decode(mean)  # type: ignore[operator]
         rows.append(_figures(back, image, case.modality))
-        pictures.append(_side_by_side(image, back))
+        pictures.append(side_by_side(image, back))
     figures = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-    return Validation(figures, figures["l1"], _stacked(pictures))
+    return Validation(figures, figures["l1"], stacked(pictures))
 
 
 def _figures(back: torch.Tensor, image: torch.Tensor, modality: str) -> dict[str, float]:
@@ -49,18 +51,21 @@ def _figures(back: torch.Tensor, image: torch.Tensor, modality: str) -> dict[str
     }
 
 
-def _middle(case: data.Case, multiple: int) -> torch.Tensor:
-    """The scan in network units, padded with air; a window of its middle planes where large."""
-    stored = case.arrays["image"]
+def _image(case: data.Case, multiple: int) -> torch.Tensor:
+    """The scan's middle in network units, (1, 1, X, Y, Z)."""
+    array = middle(case.arrays["image"], multiple, data.AIR[case.modality])
+    return data.unit_image(torch.from_numpy(array.astype(np.float32))[None, None], case.modality)
+
+
+def middle(stored: npt.NDArray[Any], multiple: int, fill: float) -> npt.NDArray[Any]:
+    """(i, j, k) padded with `fill` at its ends to multiples; its middle planes where large."""
     most = max(1, MOST_VOXELS // (stored.shape[0] * stored.shape[1]))
     first = max(0, (stored.shape[2] - most) // 2)
     array = stored[:, :, first : first + most]
-    ends = [(0, -n % multiple) for n in array.shape]
-    padded = np.pad(array, ends, constant_values=data.AIR[case.modality])
-    return data.unit_image(torch.from_numpy(padded.astype(np.float32))[None, None], case.modality)
+    return np.pad(array, [(0, -n % multiple) for n in array.shape], constant_values=fill)
 
 
-def _side_by_side(image: torch.Tensor, back: torch.Tensor) -> npt.NDArray[np.float32]:
+def side_by_side(image: torch.Tensor, back: torch.Tensor) -> npt.NDArray[np.float32]:
     """The middle axial plane of both, anterior at the top."""
     k = image.shape[4] // 2
     planes = [volume[0, 0, :, :, k].cpu().numpy().T[::-1] for volume in (image, back)]
@@ -68,7 +73,8 @@ def _side_by_side(image: torch.Tensor, back: torch.Tensor) -> npt.NDArray[np.flo
     return both
 
 
-def _stacked(pictures: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+def stacked(pictures: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+    """One above the other."""
     width = max(p.shape[1] for p in pictures)
     wide = [np.pad(p, [(0, 0), (0, width - p.shape[1])]) for p in pictures]
     stacked: npt.NDArray[np.float32] = np.concatenate(wide, axis=0)
