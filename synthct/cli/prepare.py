@@ -139,6 +139,8 @@ def prepared_text(made: Mapping[str, Any], *, full: bool = False) -> str:
     ]
     if "encoded" in made:
         lines.append(f"{made['encoded']} encoded, {made['encoded_before']} there already")
+    if made["removed"]:
+        lines.append(f"{len(made['removed'])} files that the manifest names no more were removed")
     lines += [f"  failed: {case}: {why}" for case, why in made["failed"].items()]
     if full:
         left_out = {**made["excluded"], **made["without_pair"]}

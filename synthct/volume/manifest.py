@@ -15,6 +15,12 @@ FILE_NAME = "manifest.tsv"
 SPLITS = ("train", "validation", "excluded")
 KINDS = ("image", "real", "pseudo", "phantom")
 MODALITIES = ("CT", "MR")
+IMAGES, VALIDATION, PAIRS = PLACES = ("images", "validation", "pairs")
+"""Where in the dataset's folder the prepared files lie, as `CASE.npz`."""
+LATENTS = "latents"
+"""There: latents of the images; those of the pairs lie one deeper."""
+MIRRORED = ".mirrored"
+"""Ends the name of a latent of the same case with left and right exchanged."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,23 @@ class Manifest(Mapping[str, Row]):
     def with_row(self, row: Row) -> Manifest:
         """This manifest with `row` added, or in the place of the row of the same case."""
         return Manifest([*(r for r in self._rows.values() if r.case != row.case), row])
+
+    def without(self, cases: Iterable[str]) -> Manifest:
+        gone = set(cases)
+        return Manifest(row for row in self._rows.values() if row.case not in gone)
+
+    def prepared_in(self, place: str) -> dict[str, str]:
+        """Case → hash of its file in one of `PLACES`: what may be read there, and nothing else.
+
+        Images and pairs are those of the training split; a file of another split is not named.
+        """
+        files = {
+            row.case: (row.pair, row.pair_sha256)
+            if place == PAIRS
+            else (row.image, row.image_sha256)
+            for row in self.split("validation" if place == VALIDATION else "train")
+        }
+        return {case: sha for case, (name, sha) in files.items() if name == f"{place}/{case}.npz"}
 
     def split(self, name: str) -> tuple[Row, ...]:
         return tuple(row for row in self._rows.values() if row.split == name)

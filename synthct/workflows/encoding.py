@@ -16,11 +16,11 @@ from synthct.errors import InputError, MemoryBudgetError, MissingWeights, UsageE
 from synthct.geometry import Shape, Spacing
 from synthct.models.maisi import data
 from synthct.models.maisi.encode import encode
-from synthct.models.maisi.latents import FOLDER, MIRRORED, EncodedCase, pair_folder, save_encoded
+from synthct.models.maisi.latents import EncodedCase, pair_folder, save_encoded
 from synthct.models.maisi.networks import build_autoencoder
 from synthct.models.maisi.spec import MaisiSpec, preset
 from synthct.record import sha256_of
-from synthct.volume.manifest import FILE_NAME, Row, read_manifest
+from synthct.volume.manifest import FILE_NAME, LATENTS, MIRRORED, Row, read_manifest
 from synthct.workflows.progress import Progress, SilentProgress
 
 PRESET = "preset"
@@ -90,7 +90,7 @@ def _todo(request: EncodeRequest, rows: tuple[Row, ...]) -> list[tuple[Path, str
     found: list[tuple[Path, str, Path, bool]] = []
     for row in rows:
         for name, sha256, folder in (
-            (row.image, row.image_sha256, request.dataset / FOLDER),
+            (row.image, row.image_sha256, request.dataset / LATENTS),
             (row.pair, row.pair_sha256, pair_folder(request.dataset)),
         ):
             for mirrored in (False, True)[: 1 + request.mirrored] if name else ():

@@ -31,7 +31,16 @@ from synthct.phantom.regions import REGIONS as PHANTOM_REGIONS
 from synthct.record import fingerprint, sha256_of
 from synthct.volume.atlas import Atlas, fuse, transfer
 from synthct.volume.dicom import read_series
-from synthct.volume.manifest import FILE_NAME, Manifest, Row, read_manifest, write_manifest
+from synthct.volume.manifest import (
+    FILE_NAME,
+    IMAGES,
+    PAIRS,
+    VALIDATION,
+    Manifest,
+    Row,
+    read_manifest,
+    write_manifest,
+)
 from synthct.volume.prepared import (
     conform,
     conform_mr,
@@ -45,6 +54,7 @@ from synthct.volume.reading import read_image, read_labels
 from synthct.volume.resample import resample_labels, to_ras
 from synthct.volume.volume import LabelVolume, Volume
 from synthct.workflows.cases import HEAD, MORE_COLUMNS, CasePlan, plan_cases, read_excluded
+from synthct.workflows.leftovers import remove_leftovers
 from synthct.workflows.progress import Progress, SilentProgress
 
 Labels = npt.NDArray[np.uint8]
@@ -90,13 +100,18 @@ class PrepareRequest:
 
 @dataclass(frozen=True)
 class Prepared:
-    """The manifest of the whole dataset, how many entries this run made, and what failed."""
+    """The manifest of the whole dataset, how many entries this run made, and what failed.
+
+    Attributes:
+        removed: files of earlier runs that the manifest names no more, by their paths within.
+    """
 
     output: Path
     manifest: Manifest
     made: int
     kept: int
     failed: dict[str, str]
+    removed: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, object]:
         rows = list(self.manifest.values())
@@ -111,11 +126,15 @@ class Prepared:
             "excluded": {r.case: r.reason for r in self.manifest.split("excluded")},
             "without_pair": {r.case: r.reason for r in rows if r.split == "train" and not r.pair},
             "failed": self.failed,
+            "removed": list(self.removed),
         }  # fmt: skip
 
 
 def prepare(request: PrepareRequest, progress: Progress | None = None) -> Prepared:
     """Prepare every scan and phantom asked for; entries that are there and unchanged stay.
+
+    What must not be trained on from now on leaves the manifest before anything is made, so that a
+    run may be interrupted; its files are removed at the end.
 
     Raises:
         InputError: no scans, a table that does not fit them, or a case kept for validation in the
@@ -134,9 +153,11 @@ def prepare(request: PrepareRequest, progress: Progress | None = None) -> Prepar
     )
     desk = _Desk(request, plans)
     desk.require_the_same_split()
+    wanted = desk.asked()
+    desk.take_out(excluded, wanted)
     missing = []
-    with progress.stage("case", len(plans) + request.phantoms) as advance:
-        for case, asked in desk.asked().items():
+    with progress.stage("case", len(wanted)) as advance:
+        for case, asked in wanted.items():
             if desk.stands(case, asked):
                 desk.kept += 1
                 advance()
@@ -210,6 +231,25 @@ class _Desk:
                 "give the same --exclude as before, or another -o for another split",
             )
 
+    def take_out(self, excluded: frozenset[str], asked: Mapping[str, str]) -> None:
+        """Take the rows out of the manifest that were trained on and must not be from now on.
+
+        Those are scans and persons kept for validation now, skipped scans, and phantoms beyond
+        those asked for. Scans of another folder stay: a dataset may grow by several runs.
+        """
+        apart = excluded | {p.subject for p in self.plans.values() if p.use == "validation"}
+        skipped = {p.case for p in self.plans.values() if p.use == "skip"}
+        gone = [
+            row.case
+            for row in self.manifest.split("train")
+            if row.case in skipped
+            or {row.case, row.subject} & apart
+            or (row.kind == "phantom" and row.case not in asked)
+        ]
+        if gone:
+            self.manifest = self.manifest.without(gone)
+            write_manifest(self.request.output / FILE_NAME, self.manifest)
+
     def request_of(self, plan: CasePlan) -> str:
         """What decides on a scan's arrays: the plan and the files it reads."""
         slices = (plan.image,) if plan.series is None else plan.series.files
@@ -255,7 +295,9 @@ class _Desk:
         self.made += 1
 
     def result(self) -> Prepared:
-        return Prepared(self.request.output, self.manifest, self.made, self.kept, self.failed)
+        output = self.request.output
+        removed = remove_leftovers(output, self.manifest)
+        return Prepared(output, self.manifest, self.made, self.kept, self.failed, removed)
 
     def stands(self, case: str, asked: str) -> bool:
         row = self.manifest.get(case)
@@ -279,7 +321,7 @@ class _Desk:
         if plan.modality == "MR":
             return self._mr(plan, row)
         hu, body, spacing = read_case(read_plan(plan))
-        folder = "images" if plan.use == "train" else "validation"
+        folder = IMAGES if plan.use == "train" else VALIDATION
         meta = {"id": plan.case, "subject": plan.subject, "kind": "image", "split": plan.use}
         image = self._save(folder, plan.case, {"image": hu, "body": body}, spacing, meta)
         row = replace(row, split=plan.use, image=image[0], image_sha256=image[1],
@@ -296,7 +338,7 @@ class _Desk:
         meta = {"id": plan.case, "subject": plan.subject, "kind": "image", "split": plan.use,
                 "modality": "MR", "contrast": plan.contrast,
                 "skull_stripped": stripped == "yes"}  # fmt: skip
-        folder = "images" if plan.use == "train" else "validation"
+        folder = IMAGES if plan.use == "train" else VALIDATION
         saved = self._save(folder, plan.case, {"image": image}, spacing, meta)
         return replace(row, split=plan.use, image=saved[0], image_sha256=saved[1],
                        skull_stripped=stripped,
@@ -309,7 +351,7 @@ class _Desk:
         regions = regions_present(ids_present(arrays["labels"]))
         meta = {"id": row.case, "subject": row.subject, "kind": kind, "regions": list(regions),
                 "dropped": list(found.dropped)}  # fmt: skip
-        pair = self._save("pairs", row.case, arrays, spacing, meta)
+        pair = self._save(PAIRS, row.case, arrays, spacing, meta)
         gone = ", ".join(str(i) for i in found.dropped)
         reason = row.reason or (f"dropped ids {gone}" if gone else "")
         return replace(row, kind=kind, regions="+".join(regions), pair=pair[0],
@@ -365,7 +407,7 @@ class _Desk:
                 "region": region, "seed": person, "lesions": lesions}  # fmt: skip
         arrays = {"image": image, "labels": labels, "tissues": tissues,
                   "known": np.ones(labels.shape, np.uint8)}  # fmt: skip
-        pair = self._save("pairs", case, arrays, spacing, meta)
+        pair = self._save(PAIRS, case, arrays, spacing, meta)
         return Row(case, case, "train", "phantom", "+".join(shown),
                    " x ".join(f"{s:g}" for s in spacing), pair=pair[0],
                    pair_sha256=pair[1], source=f"phantom {region} seed {person}")  # fmt: skip

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from synthct.errors import InputError
-from synthct.volume.manifest import read_manifest
+from synthct.models.maisi.data import cases_in
+from synthct.volume.manifest import read_manifest, write_manifest
 from synthct.workflows import prepare as workflow
 from synthct.workflows.prepare import PrepareRequest, prepare
 
@@ -171,3 +172,156 @@ def test_a_folder_of_labels_must_have_them_all(request_: PrepareRequest, tmp_pat
         prepare(wish)
     (labels / "kept.nii.gz").write_bytes(source.read_bytes())
     assert prepare(wish).manifest["plain"].kind == "real"
+
+
+def trained_on(data: Path) -> set[str]:
+    """What the training tasks read of the dataset: names of cases in images and pairs."""
+    folders = [f for f in (data / "images", data / "pairs") if f.is_dir()]
+    return {case.path.stem for folder in folders for case in cases_in(folder)}
+
+
+def files_in(data: Path) -> set[str]:
+    return {p.relative_to(data).as_posix() for p in data.rglob("*") if p.is_file()}
+
+
+def test_a_case_excluded_later_is_trained_on_no_more(request_: PrepareRequest) -> None:
+    prepare(request_)
+    assert request_.excluded is not None
+    request_.excluded.write_text("kept\nlabelled\n")
+    result = prepare(request_)
+    assert trained_on(request_.output) == {"plain", "phantom-000"}
+    assert {"images/labelled.npz", "pairs/labelled.npz"} == set(result.removed)
+    assert files_in(request_.output) == {
+        "images/plain.npz",
+        "validation/kept.npz",
+        "validation/labelled.npz",
+        "pairs/phantom-000.npz",
+        "manifest.tsv",
+    }
+
+
+@pytest.mark.parametrize("left_out", ["skip", "labels", "phantoms"])
+def test_what_is_asked_for_no_more_is_trained_on_no_more(
+    request_: PrepareRequest, tmp_path: Path, left_out: str
+) -> None:
+    prepare(request_)
+    use, labels = ("skip" if left_out == "skip" else ""), ("none" if left_out == "labels" else "")
+    (tmp_path / "cases.tsv").write_text(
+        "case\tsubject\tuse\tlabels\tids\tatlas\treason\n"
+        f"labelled\t\t{use}\t{labels}\t\t\tasked for\n"
+    )
+    prepare(
+        replace(request_, cases=tmp_path / "cases.tsv", phantoms=int(left_out != "phantoms")),
+    )
+    gone = {
+        "skip": {"images/labelled.npz", "pairs/labelled.npz"},
+        "labels": {"pairs/labelled.npz"},
+        "phantoms": {"pairs/phantom-000.npz"},
+    }[left_out]
+    assert not gone & files_in(request_.output)
+    assert "plain" in trained_on(request_.output)
+    assert trained_on(request_.output) <= {"plain", "labelled", "phantom-000"}
+
+
+def test_both_scans_of_a_person_change_sides_together(
+    request_: PrepareRequest, tmp_path: Path
+) -> None:
+    (tmp_path / "cases.tsv").write_text(
+        "case\tsubject\tuse\tlabels\tids\tatlas\treason\n"
+        "labelled\tanna\t\t\t\t\t\nplain\tanna\t\t\t\t\t\n"
+    )
+    write_scan(request_.scans / "other")
+    wish = replace(request_, cases=tmp_path / "cases.tsv")
+    prepare(wish)
+    assert wish.excluded is not None
+    wish.excluded.write_text("kept\nanna\n")
+    result = prepare(wish)
+    assert {row.case for row in result.manifest.split("validation")} == {
+        "kept",
+        "labelled",
+        "plain",
+    }
+    assert trained_on(wish.output) == {"other", "phantom-000"}
+
+
+def test_an_interrupted_run_trains_on_nothing_that_was_excluded(
+    request_: PrepareRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(request_)
+    assert request_.excluded is not None
+    request_.excluded.write_text("kept\nlabelled\n")
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workflow, "read_plan", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(request_)
+    assert trained_on(request_.output) == {"plain", "phantom-000"}
+
+
+def test_a_scan_of_an_earlier_folder_stays_until_it_is_excluded(
+    request_: PrepareRequest, tmp_path: Path
+) -> None:
+    prepare(request_)
+    write_scan(tmp_path / "more/new")
+    write_scan(tmp_path / "more/apart")
+    (tmp_path / "never.txt").write_text("kept\napart\n")
+    wish = replace(request_, scans=tmp_path / "more")
+    prepare(wish)
+    assert trained_on(wish.output) == {"plain", "labelled", "phantom-000", "new"}
+    (tmp_path / "never.txt").write_text("kept\napart\nplain\n")
+    prepare(wish)
+    assert trained_on(wish.output) == {"labelled", "phantom-000", "new"}
+
+
+def test_only_files_that_prepare_made_are_removed(request_: PrepareRequest) -> None:
+    prepare(request_)
+    images = request_.output / "images"
+    np.savez(images / "mine.npz", image=np.zeros(3))
+    (images / "half.npz").write_bytes(b"PK no archive")
+    np.save(open(images / "array.npz", "wb"), np.zeros(3))  # noqa: SIM115
+    (images / "plain.npz").rename(images / "renamed.npz")
+    (images / "link.npz").symlink_to(images / "labelled.npz")
+    (images / "notes.txt").write_text("mine")
+    assert request_.excluded is not None
+    request_.excluded.write_text("kept\nlabelled\n")
+    prepare(request_)
+    assert {p.name for p in images.iterdir()} == {
+        *("mine.npz", "half.npz", "array.npz", "renamed.npz", "link.npz", "notes.txt"),
+        "plain.npz",
+    }
+    assert {case.path.name for case in cases_in(images)} == {"plain.npz"}
+
+
+def test_a_folder_of_a_split_edited_by_hand_is_read_by_its_manifest(
+    request_: PrepareRequest,
+) -> None:
+    prepare(request_)
+    path = request_.output / "manifest.tsv"
+    rows = read_manifest(path)
+    write_manifest(path, rows.with_row(replace(rows["plain"], split="excluded")))
+    assert trained_on(request_.output) == {"labelled", "phantom-000"}
+    assert [c.path.stem for c in cases_in(request_.output / "validation")] == ["kept"]
+
+
+def test_latents_go_with_their_cases(request_: PrepareRequest) -> None:
+    prepare(request_)
+    data = request_.output
+    latents = (
+        "latents/labelled.npz",
+        "latents/labelled.mirrored.npz",
+        "latents/pairs/labelled.npz",
+    )
+    for name in (*latents, "latents/plain.npz"):
+        with np.load(
+            data
+            / ("pairs" if "pairs" in name else "images")
+            / Path(name).name.replace(".mirrored", "")
+        ) as stored:
+            (data / name).parent.mkdir(parents=True, exist_ok=True)
+            np.savez(data / name, mean=np.zeros(3), meta=stored["meta"])
+    assert request_.excluded is not None
+    request_.excluded.write_text("kept\nlabelled\n")
+    assert set(latents) < set(prepare(request_).removed)
+    assert (data / "latents/plain.npz").is_file() and not (data / "latents/pairs").exists()

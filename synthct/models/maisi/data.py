@@ -22,6 +22,7 @@ from torch.nn import functional
 from synthct.errors import InputError
 from synthct.labels.render import render_hu
 from synthct.volume.intensity import hu_to_unit, mr_to_unit
+from synthct.volume.manifest import FILE_NAME, PLACES, read_manifest
 
 Triple = tuple[int, int, int]
 AIR_HU = -1000
@@ -90,8 +91,19 @@ def body_box(inside: npt.NDArray[np.bool_]) -> tuple[slice, slice, slice]:
 
 
 def cases_in(folder: Path) -> list[Case]:
-    """Every prepared case of a folder, in order of name."""
+    """Every prepared case of a folder, in order of name.
+
+    In a dataset with a manifest these are the cases that it names for this folder: a file that an
+    earlier split left behind is not read.
+
+    Raises:
+        InputError: no such case, or a manifest that makes no sense.
+    """
     found = [Case(path) for path in sorted(folder.glob("*.npz"))]
+    manifest = folder.parent / FILE_NAME
+    if folder.name in PLACES and manifest.is_file():
+        named = read_manifest(manifest).prepared_in(folder.name)
+        found = [case for case in found if case.path.stem in named]
     if not found:
         raise InputError(f"no prepared cases (*.npz) in {folder}", "run `synthct prepare` first")
     return found

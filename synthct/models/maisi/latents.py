@@ -19,12 +19,10 @@ import torch
 
 from synthct.atomic import replacing
 from synthct.errors import InputError
+from synthct.volume.manifest import FILE_NAME, IMAGES, LATENTS, MIRRORED, PAIRS, read_manifest
 
-FOLDER = "latents"
-"""In the dataset's folder: latents of its images; those of its pairs lie one deeper."""
-MIRRORED = ".mirrored"
-"""Ends the name of the same case with left and right exchanged."""
 Stored = npt.NDArray[np.float16]
+_AGAIN = "encode again: synthct prepare … --encode DIR, with --mirrored if it was"
 
 
 @dataclass
@@ -37,6 +35,11 @@ class EncodedCase:
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         with np.load(self.path, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
+
+    @property
+    def name(self) -> str:
+        """Of the case, of whose volume or its mirror image this is the latent."""
+        return self.path.stem.removesuffix(MIRRORED)
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -71,7 +74,7 @@ class EncodedCase:
 
 def pair_folder(dataset: Path) -> Path:
     """Where the latents of pairs lie, with their labels."""
-    return dataset / FOLDER / "pairs"
+    return dataset / LATENTS / PAIRS
 
 
 def save_encoded(
@@ -101,17 +104,36 @@ def save_encoded(
 def encoded_cases(folder: Path, vae_sha256: str) -> list[EncodedCase]:
     """The encoded cases in `folder`, in order of name, none where there is no such folder.
 
+    In a dataset with a manifest these are its training cases: a latent that an earlier split left
+    behind is not read.
+
     Raises:
-        InputError: they were encoded by another autoencoder.
+        InputError: they were encoded by another autoencoder, or from an image or pair that was
+            prepared anew since.
     """
     found = [EncodedCase(path) for path in sorted(folder.glob("*.npz"))]
+    sources = _sources(folder) if found else None
+    if sources is not None:
+        found = [case for case in found if case.name in sources]
     for case in found:
         if case.meta.get("vae_sha256") != vae_sha256:
             raise InputError(
-                f"{case.path} was encoded by another autoencoder than this run's",
-                "encode again: synthct prepare … --encode DIR",
+                f"{case.path} was encoded by another autoencoder than this run's", _AGAIN
+            )
+        if sources is not None and case.meta.get("source_sha256") != sources[case.name]:
+            raise InputError(
+                f"{case.path} was encoded before {case.name} was prepared as it is now", _AGAIN
             )
     return found
+
+
+def _sources(folder: Path) -> dict[str, str] | None:
+    """Case → hash of the prepared file that is trained on; None: no manifest says so."""
+    pairs = folder.parent.name == LATENTS
+    manifest = (folder.parent.parent if pairs else folder.parent) / FILE_NAME
+    if not manifest.is_file():
+        return None
+    return read_manifest(manifest).prepared_in(PAIRS if pairs else IMAGES)
 
 
 def _half(path: Path, values: torch.Tensor) -> Stored:
