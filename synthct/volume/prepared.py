@@ -79,10 +79,17 @@ def is_skull_stripped(image: npt.NDArray[Any]) -> bool:
 
 
 def _coarsened(volume: Volume, least_mm: float) -> Volume:
-    spacing = coarse_enough(volume.geometry.spacing_mm, least_mm)
-    if spacing == volume.geometry.spacing_mm:
+    grid = conformed(volume.geometry, least_mm)
+    if grid.spacing_mm == volume.geometry.spacing_mm:
         return volume
-    return resample_image(volume, volume.geometry.with_spacing(spacing))
+    return resample_image(volume, grid)
+
+
+def conformed(geometry: Geometry, least_mm: float = LEAST_SPACING_MM) -> Geometry:
+    """The grid that `conform` puts a scan of this `geometry` on."""
+    ras = geometry.as_ras()
+    spacing = coarse_enough(ras.spacing_mm, least_mm)
+    return ras if spacing == ras.spacing_mm else ras.with_spacing(spacing)
 
 
 def coarse_enough(spacing_mm: Spacing, least_mm: float) -> Spacing:

@@ -7,9 +7,7 @@ stopped goes on where it stood.
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,18 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from synthct.errors import InputError
-from synthct.geometry import Spacing
-from synthct.labels.body import body_from_ct, with_body
-from synthct.labels.detect import detect
-from synthct.labels.groups import BODY, regions_present
+from synthct.geometry import Geometry, Spacing
+from synthct.labels.groups import regions_present
 from synthct.labels.pseudo import BRAIN, PseudoLabels, label_head, pseudo_labels
-from synthct.labels.remap import ids_present, remap
-from synthct.labels.render import render_hu
-from synthct.phantom import make_phantom_with_tissues
-from synthct.phantom.regions import REGIONS as PHANTOM_REGIONS
+from synthct.labels.remap import ids_present
 from synthct.record import fingerprint, sha256_of
 from synthct.volume.atlas import Atlas, fuse, transfer
-from synthct.volume.dicom import read_series
 from synthct.volume.manifest import (
     FILE_NAME,
     IMAGES,
@@ -41,32 +33,26 @@ from synthct.volume.manifest import (
     read_manifest,
     write_manifest,
 )
-from synthct.volume.prepared import (
-    conform,
-    conform_mr,
-    is_cut_out,
-    is_skull_stripped,
-    require_hu,
-    save_case,
-    without_table,
-)
-from synthct.volume.reading import read_image, read_labels
-from synthct.volume.resample import resample_labels, to_ras
-from synthct.volume.volume import LabelVolume, Volume
+from synthct.volume.prepared import conform_mr, is_skull_stripped, save_case
 from synthct.workflows.cases import HEAD, MORE_COLUMNS, CasePlan, plan_cases, read_excluded
 from synthct.workflows.leftovers import remove_leftovers
+from synthct.workflows.pair_labels import (
+    brain_planes,
+    covered_planes,
+    drawn_over,
+    file_labels,
+    own_labels,
+    real_labels,
+)
+from synthct.workflows.phantom_pairs import draw_phantom, phantom_name, phantom_number
 from synthct.workflows.progress import Progress, SilentProgress
+from synthct.workflows.scan_reading import read_case, read_plan, source_sha256
+from synthct.workflows.side_by_side import SideBySide
 
-Labels = npt.NDArray[np.uint8]
 FORMAT = 3
 """Raised whenever preparing the same scan gives other arrays: older entries are then made anew."""
-PHANTOM_SHARES = {"chest-abdomen": 14, "chest": 10, "abdomen": 10, "pelvis": 7, "head": 7}
-PHANTOM_SPACING_MM = (2.5, 4.0)
-PHANTOM_SEED = 1000
-PHANTOM = "phantom-"
-LESION_SHARE = 0.35
-_BRAIN_SHARE = 0.3  # of the largest plane
-_COVERED = 0.5  # planes of which the atlas covers less than this are cut off a pair
+LABELS_FORMAT = 4
+"""The same, of entries that read a file of labels: since 4 they lie where its geometry says."""
 
 
 @dataclass(frozen=True)
@@ -163,48 +149,18 @@ def prepare(request: PrepareRequest, progress: Progress | None = None) -> Prepar
                 advance()
             else:
                 missing.append((case, asked))
-        with _Makers(request, plans) as make:
+        with SideBySide(request.jobs, partial(_attempts, request, plans)) as make:
             for (case, asked), row in zip(missing, make(case for case, _ in missing), strict=True):
                 desk.enter(case, asked, row)
                 advance()
     return desk.result()
 
 
-class _Makers:
-    """Who makes entries: this process, or `jobs` of them, each with its own atlases."""
-
-    def __init__(self, request: PrepareRequest, plans: tuple[CasePlan, ...]) -> None:
-        self.request, self.plans = request, plans
-        self.pool: ProcessPoolExecutor | None = None
-
-    def __enter__(self) -> Callable[[Iterable[str]], Iterator[Row | InputError]]:
-        if self.request.jobs == 1:
-            return partial(map, _Desk(self.request, self.plans).attempt)
-        self.pool = ProcessPoolExecutor(
-            self.request.jobs,
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_begin_work,
-            initargs=(self.request, self.plans),
-        )
-        return partial(self.pool.map, _work)
-
-    def __exit__(self, *_: object) -> None:
-        if self.pool is not None:
-            self.pool.shutdown(cancel_futures=True)
-
-
-_own_desk: _Desk | None = None
-"""Of a process of the pool."""
-
-
-def _begin_work(request: PrepareRequest, plans: tuple[CasePlan, ...]) -> None:
-    global _own_desk
-    _own_desk = _Desk(request, plans)
-
-
-def _work(case: str) -> Row | InputError:
-    assert _own_desk is not None
-    return _own_desk.attempt(case)
+def _attempts(
+    request: PrepareRequest, plans: tuple[CasePlan, ...]
+) -> Callable[[str], Row | InputError]:
+    """A desk's `attempt`, with atlases of its own."""
+    return _Desk(request, plans).attempt
 
 
 class _Desk:
@@ -262,8 +218,9 @@ class _Desk:
         }
         if plan.modality == "CT":  # entries that were made before there was MR stay
             asked = {k: v for k, v in asked.items() if k not in MORE_COLUMNS}
-        return fingerprint({"format": FORMAT, "plan": asked, "files": hashes,
-                            "pseudo": self.request.pseudo_labels})  # fmt: skip
+        labelled = plan.labels != "none" or (self.request.pseudo_labels and plan.atlas)
+        return fingerprint({"format": LABELS_FORMAT if labelled else FORMAT, "plan": asked,
+                            "files": hashes, "pseudo": self.request.pseudo_labels})  # fmt: skip
 
     def asked(self) -> dict[str, str]:
         """Case → what decides on its arrays; atlases come first, phantoms last."""
@@ -271,7 +228,7 @@ class _Desk:
         found = {plan.case: self.request_of(plan) for plan in ordered}
         for number in range(self.request.phantoms):
             words = {"format": FORMAT, "seed": self.request.seed, "number": number}
-            found[_phantom_name(number)] = fingerprint(words)
+            found[phantom_name(number)] = fingerprint(words)
         return found
 
     def attempt(self, case: str) -> Row | InputError:
@@ -279,7 +236,7 @@ class _Desk:
         try:
             if case in self.plans:
                 return self.scan(self.plans[case])
-            return self.phantom(int(case.removeprefix(PHANTOM)))
+            return self.phantom(case)
         except InputError as error:
             if error.kind == "OutputError":
                 raise
@@ -314,19 +271,20 @@ class _Desk:
 
     def scan(self, plan: CasePlan) -> Row:
         row = Row(plan.case, plan.subject, "excluded", "image", source=plan.image.name,
-                  source_sha256=_source_sha256(plan), reason=plan.reason,
+                  source_sha256=source_sha256(plan), reason=plan.reason,
                   modality=plan.modality, contrast=plan.contrast)  # fmt: skip
         if plan.use == "skip":
             return row
         if plan.modality == "MR":
             return self._mr(plan, row)
-        hu, body, spacing = read_case(read_plan(plan))
+        hu, body, grid = read_case(read_plan(plan))
+        spacing = grid.spacing_mm
         folder = IMAGES if plan.use == "train" else VALIDATION
         meta = {"id": plan.case, "subject": plan.subject, "kind": "image", "split": plan.use}
         image = self._save(folder, plan.case, {"image": hu, "body": body}, spacing, meta)
         row = replace(row, split=plan.use, image=image[0], image_sha256=image[1],
                       spacing_mm=" x ".join(f"{s:.4g}" for s in spacing))  # fmt: skip
-        found = self._labels(plan, hu, body, spacing) if plan.use == "train" else None
+        found = self._labels(plan, hu, body, grid) if plan.use == "train" else None
         return row if found is None else self._pair(row, hu, spacing, *found)
 
     def _mr(self, plan: CasePlan, row: Row) -> Row:
@@ -358,156 +316,48 @@ class _Desk:
                        pair_sha256=pair[1], reason=reason)  # fmt: skip
 
     def _labels(
-        self, plan: CasePlan, hu: npt.NDArray[Any], body: npt.NDArray[Any], spacing: Spacing
+        self, plan: CasePlan, hu: npt.NDArray[Any], body: npt.NDArray[Any], grid: Geometry
     ) -> tuple[str, PseudoLabels, slice] | None:
         """Kind, labels and the planes worth keeping; None: this scan gets no pair."""
-        everything = slice(0, hu.shape[2])
         if plan.labels == "complete":
-            labels = with_body(_own_labels(plan, hu.shape), body)
-            return "real", PseudoLabels(labels, np.ones(hu.shape, np.uint8), ()), everything
+            return "real", *real_labels(plan, body, grid)
         if not self.request.pseudo_labels or not plan.atlas:
             return None
         if plan.atlas == (HEAD,):
-            head = label_head(hu, body, spacing)
-            return "pseudo", head, _planes_of(head.labels == BRAIN)
+            head = label_head(hu, body, grid.spacing_mm)
+            return "pseudo", head, brain_planes(head.labels == BRAIN)
+        spacing = grid.spacing_mm
         moved = fuse([transfer(hu, spacing, self._atlas(name)) for name in plan.atlas])
         found = pseudo_labels(hu, body, moved.labels, moved.covered, spacing)
         if plan.labels == "partial":
-            found = _drawn_over(found, _file_labels(plan, hu.shape), plan)
-        return "pseudo", found, _covered_planes(moved.covered, body)
+            found = drawn_over(found, file_labels(plan, grid), plan)
+        return "pseudo", found, covered_planes(moved.covered, body)
 
     def _atlas(self, case: str) -> Atlas:
         if case not in self.atlases:
             plan = self.plans.get(case)
             if plan is None or plan.labels != "complete" or plan.use != "train":
                 raise InputError(f"{case} is no atlas: a training case with complete labels needed")
-            hu, _, spacing = read_case(read_plan(plan))
-            self.atlases[case] = Atlas(case, hu, _own_labels(plan, hu.shape), spacing)
+            hu, body, grid = read_case(read_plan(plan))
+            own = own_labels(plan, grid)
+            planes = own.planes(body)
+            self.atlases[case] = Atlas(
+                case, hu[:, :, planes], own.labels[:, :, planes], grid.spacing_mm
+            )
         return self.atlases[case]
 
     # ── one phantom ───────────────────────────────────────────────────────────────────────────
 
-    def phantom(self, number: int) -> Row:
-        """Another person, region and spacing for each number; one rendering, and the tissues, so
-        that training can draw others."""
-        case = _phantom_name(number)
-        rng = np.random.default_rng([self.request.seed, number])
-        regions = [r for r in PHANTOM_REGIONS if r in PHANTOM_SHARES]
-        shares = np.array([PHANTOM_SHARES[r] for r in regions], float)
-        region = regions[int(rng.choice(len(regions), p=shares / shares.sum()))]
-        plane, along = (round(float(rng.uniform(*PHANTOM_SPACING_MM)), 2) for _ in range(2))
-        spacing = (plane, plane, along)
-        person = PHANTOM_SEED + self.request.seed * 10_000 + number
-        lesions = bool(rng.random() < LESION_SHARE)
-        volume, tissues = make_phantom_with_tissues(region, spacing, person, lesions=lesions)
-        labels = volume.array.astype(np.uint8)
-        image = np.rint(render_hu(labels, tissues, spacing, rng)).astype(np.int16)
-        shown = regions_present(ids_present(labels))
-        meta = {"id": case, "subject": case, "kind": "phantom", "regions": list(shown),
-                "region": region, "seed": person, "lesions": lesions}  # fmt: skip
-        arrays = {"image": image, "labels": labels, "tissues": tissues,
-                  "known": np.ones(labels.shape, np.uint8)}  # fmt: skip
-        pair = self._save(PAIRS, case, arrays, spacing, meta)
-        return Row(case, case, "train", "phantom", "+".join(shown),
-                   " x ".join(f"{s:g}" for s in spacing), pair=pair[0],
-                   pair_sha256=pair[1], source=f"phantom {region} seed {person}")  # fmt: skip
+    def phantom(self, case: str) -> Row:
+        drawn = draw_phantom(self.request.seed, phantom_number(case))
+        meta = {"id": case, "subject": case, **drawn.meta}
+        pair = self._save(PAIRS, case, drawn.arrays, drawn.spacing_mm, meta)
+        return Row(case, case, "train", "phantom", "+".join(drawn.shown),
+                   " x ".join(f"{s:g}" for s in drawn.spacing_mm), pair=pair[0],
+                   pair_sha256=pair[1], source=f"phantom {drawn.region} seed {drawn.person}")  # fmt: skip
 
     def _save(self, folder: str, case: str, arrays: dict[str, Any], spacing: Spacing,
               meta: Mapping[str, object]) -> tuple[str, str]:  # fmt: skip
         path = self.request.output / folder / f"{case}.npz"
         save_case(path, arrays, spacing, meta, overwrite=True)
         return f"{folder}/{case}.npz", sha256_of(path)
-
-
-def _phantom_name(number: int) -> str:
-    return f"{PHANTOM}{number:03d}"
-
-
-def read_plan(plan: CasePlan) -> Volume:
-    """The scan as it lies on disk, in the units of its scanner."""
-    if plan.series is not None:
-        return read_series(plan.series)
-    return read_image(plan.image, plan.modality)
-
-
-def read_case(scan: Volume) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.bool_], Spacing]:
-    """A CT as int16 HU without the table, its body, its spacing; a crop keeps all it shows.
-
-    Raises:
-        InputError: its values are no HU.
-    """
-    require_hu(scan.array)
-    volume: Volume = conform(scan)
-    spacing = volume.geometry.spacing_mm
-    body = body_from_ct(volume.array, spacing, 2)
-    if is_cut_out(body):
-        return np.rint(volume.array).astype(np.int16), body, spacing
-    return without_table(volume.array, body), body, spacing
-
-
-def _source_sha256(plan: CasePlan) -> str:
-    """Of the file, or of the hashes of a series' slices in their order."""
-    if plan.series is None:
-        return sha256_of(plan.image)
-    return fingerprint({"slices": [sha256_of(path) for path in plan.series.files]})
-
-
-def _own_labels(plan: CasePlan, shape: tuple[int, ...]) -> Labels:
-    """Complete labels of a case in MAISI ids on its prepared grid."""
-    volume = _read_labels(plan)
-    scheme = detect(volume.ids(), volume.names, plan.scheme or None).scheme
-    labels, _ = remap(volume.array, scheme, unknown="body")
-    return _on_grid(volume.with_array(np.where(labels == BODY, 0, labels)), shape)
-
-
-def _file_labels(plan: CasePlan, shape: tuple[int, ...]) -> Labels:
-    volume = _read_labels(plan)
-    table = np.zeros(max(256, int(volume.array.max()) + 1), np.uint8)
-    for own, maisi in plan.ids.items():
-        table[own] = maisi
-    return _on_grid(volume.with_array(table[volume.array]), shape)
-
-
-def _read_labels(plan: CasePlan) -> LabelVolume:
-    if plan.label_file is None:
-        raise InputError(f"{plan.case}: no label file")
-    return read_labels(plan.label_file).labels
-
-
-def _on_grid(labels: LabelVolume, shape: tuple[int, ...]) -> Labels:
-    """On the grid that `conform` gives the scan of the same geometry."""
-    upright = to_ras(labels)
-    if upright.array.shape != shape:
-        spacing = conform(Volume(upright.array, upright.geometry)).geometry.spacing_mm
-        upright = resample_labels(upright, upright.geometry.with_spacing(spacing))[0]
-    if upright.array.shape != shape:
-        raise InputError(f"labels of shape {upright.array.shape} for a scan of shape {shape}")
-    return np.ascontiguousarray(upright.array, dtype=np.uint8)
-
-
-def _drawn_over(found: PseudoLabels, own: Labels, plan: CasePlan) -> PseudoLabels:
-    """The file's partial labels over the pseudo-labels, known where they stand."""
-    there = own > 0
-    labels = np.where(there, own, found.labels).astype(np.uint8)
-    known = np.where(there, np.uint8(1), found.known).astype(np.uint8)
-    dropped = tuple(i for i in found.dropped if i not in set(plan.ids.values()))
-    return PseudoLabels(labels, known, dropped)
-
-
-def _covered_planes(covered: npt.NDArray[Any], body: npt.NDArray[Any]) -> slice:
-    """The axial planes of whose body the atlas covers most."""
-    share = (covered & body).sum(axis=(0, 1)) / np.maximum(body.sum(axis=(0, 1)), 1)
-    return _span(share > _COVERED, "the atlas covers no plane of the scan")
-
-
-def _planes_of(mask: npt.NDArray[Any]) -> slice:
-    """The axial planes with much of the brain: below them, bone is not only skull."""
-    area = np.asarray(mask.sum(axis=(0, 1)))
-    return _span((area > 0) & (area > _BRAIN_SHARE * area.max()), "no brain was found in the scan")
-
-
-def _span(planes: npt.NDArray[Any], otherwise: str) -> slice:
-    where = np.flatnonzero(planes)
-    if where.size == 0:
-        raise InputError(otherwise)
-    return slice(int(where[0]), int(where[-1]) + 1)

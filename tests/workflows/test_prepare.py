@@ -10,6 +10,7 @@ import pytest
 from synthct.errors import InputError
 from synthct.models.maisi.data import cases_in
 from synthct.volume.manifest import read_manifest, write_manifest
+from synthct.workflows import phantom_pairs
 from synthct.workflows import prepare as workflow
 from synthct.workflows.prepare import PrepareRequest, prepare
 
@@ -36,7 +37,7 @@ def write_scan(folder: Path, *, labels: bool = False, value: float = 60.0) -> No
 
 @pytest.fixture
 def request_(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PrepareRequest:
-    monkeypatch.setattr(workflow, "PHANTOM_SPACING_MM", (9.0, 10.0))  # small and quick
+    monkeypatch.setattr(phantom_pairs, "SPACING_MM", (9.0, 10.0))  # small and quick
     scans = tmp_path / "scans"
     write_scan(scans / "labelled", labels=True)
     write_scan(scans / "plain")
