@@ -30,15 +30,17 @@ class Row:
     Attributes:
         case: its name, unique in the manifest.
         subject: the person; a person never stands in two splits.
-        split: train, validation or excluded.
+        split: train, validation or excluded. A scan that failed is excluded, or stays in
+            validation without an image.
         kind: image (no labels), real, pseudo (atlas) or phantom labels.
         regions: what the labels show, from the top down, joined by `+`; empty without labels.
         spacing_mm: of the prepared arrays, `i x j x k`.
         image, pair: paths within the dataset folder; empty where there is no such file.
         source, source_sha256: the scan it was made from.
         image_sha256, pair_sha256: of the prepared files.
-        made_by: fingerprint of what was asked for this case; another one makes it anew.
-        reason: why it is excluded or has no pair, or what was left out.
+        made_by: fingerprint of what was asked for this case; another one makes it anew. Empty
+            where it failed, so that it is tried again.
+        reason: why it is excluded, failed or has no pair, or what was left out.
         modality: CT or MR.
         contrast: of MR, `t1`, `t2`, `flair`, …; empty where it is not known.
         skull_stripped: of MR, `yes` or `no`.

@@ -106,10 +106,11 @@ class Prepared:
             "made": self.made,
             "kept": self.kept,
             "train": sum(r.split == "train" and bool(r.image) for r in rows),
-            "validation": len(self.manifest.split("validation")),
+            "validation": sum(r.split == "validation" and bool(r.image) for r in rows),
             "pairs": {k: sum(r.kind == k and bool(r.pair) for r in rows)
                       for k in ("real", "pseudo", "phantom")},
-            "excluded": {r.case: r.reason for r in self.manifest.split("excluded")},
+            "excluded": {r.case: r.reason for r in self.manifest.split("excluded")
+                         if r.case not in self.failed},
             "without_pair": {r.case: r.reason for r in rows if r.split == "train" and not r.pair},
             "failed": self.failed,
             "removed": list(self.removed),
@@ -243,13 +244,26 @@ class _Desk:
             return error
 
     def enter(self, case: str, asked: str, made: Row | InputError) -> None:
-        """Put an entry into the manifest; a case that failed is noted."""
+        """Put an entry into the manifest; of a case that failed, why, to be tried again."""
         if isinstance(made, InputError):
             self.failed[case] = f"{made.message} ({made.hint})" if made.hint else made.message
-            return
-        self.manifest = self.manifest.with_row(replace(made, made_by=asked))
+            row = self._failed_row(case)
+        else:
+            row = replace(made, made_by=asked)
+            self.made += 1
+        self.manifest = self.manifest.with_row(row)
         write_manifest(self.request.output / FILE_NAME, self.manifest)
-        self.made += 1
+
+    def _failed_row(self, case: str) -> Row:
+        """Without files; a scan to validate with stays on its side, as its person must."""
+        reason = self.failed[case]
+        for folder in filter(None, (self.request.scans, self.request.label_folder)):
+            reason = reason.replace(f"{folder}/", "")  # where it lay is this machine's business
+        if case not in self.plans:
+            return Row(case, case, "excluded", "phantom", reason=reason)
+        plan = self.plans[case]
+        split = "validation" if plan.use == "validation" else "excluded"
+        return replace(_row_of(plan), split=split, reason=reason)
 
     def result(self) -> Prepared:
         output = self.request.output
@@ -270,9 +284,7 @@ class _Desk:
     # ── one scan ──────────────────────────────────────────────────────────────────────────────
 
     def scan(self, plan: CasePlan) -> Row:
-        row = Row(plan.case, plan.subject, "excluded", "image", source=plan.image.name,
-                  source_sha256=source_sha256(plan), reason=plan.reason,
-                  modality=plan.modality, contrast=plan.contrast)  # fmt: skip
+        row = _row_of(plan)
         if plan.use == "skip":
             return row
         if plan.modality == "MR":
@@ -353,11 +365,19 @@ class _Desk:
         meta = {"id": case, "subject": case, **drawn.meta}
         pair = self._save(PAIRS, case, drawn.arrays, drawn.spacing_mm, meta)
         return Row(case, case, "train", "phantom", "+".join(drawn.shown),
-                   " x ".join(f"{s:g}" for s in drawn.spacing_mm), pair=pair[0],
-                   pair_sha256=pair[1], source=f"phantom {drawn.region} seed {drawn.person}")  # fmt: skip
+                   " x ".join(f"{s:g}" for s in drawn.spacing_mm),
+                   pair=pair[0], pair_sha256=pair[1],
+                   source=f"phantom {drawn.region} seed {drawn.person}")  # fmt: skip
 
     def _save(self, folder: str, case: str, arrays: dict[str, Any], spacing: Spacing,
               meta: Mapping[str, object]) -> tuple[str, str]:  # fmt: skip
         path = self.request.output / folder / f"{case}.npz"
         save_case(path, arrays, spacing, meta, overwrite=True)
         return f"{folder}/{case}.npz", sha256_of(path)
+
+
+def _row_of(plan: CasePlan) -> Row:
+    """A scan of which nothing is made yet."""
+    return Row(plan.case, plan.subject, "excluded", "image", source=plan.image.name,
+               source_sha256=source_sha256(plan), reason=plan.reason,
+               modality=plan.modality, contrast=plan.contrast)  # fmt: skip

@@ -98,8 +98,38 @@ def test_one_bad_scan_does_not_stop_the_others(request_: PrepareRequest) -> None
     (request_.scans / "broken/image.nii.gz").write_bytes(b"not an image")
     result = prepare(request_)
     assert set(result.failed) == {"broken"}
-    assert "broken" not in result.manifest
-    assert len(result.manifest) == 4
+    assert result.made == 4
+    row = read_manifest(request_.output / "manifest.tsv")["broken"]
+    assert (row.split, row.source) == ("excluded", "image.nii.gz")
+    assert (row.image, row.pair, row.image_sha256, row.pair_sha256, row.made_by) == ("",) * 5
+    assert row.reason.startswith("broken/image.nii.gz: ")  # and no path of this machine
+    assert "broken" not in result.as_dict()["excluded"]  # it is told once, as failed
+
+
+def test_a_scan_that_failed_is_tried_again(request_: PrepareRequest) -> None:
+    scan = request_.scans / "plain/image.nii.gz"
+    whole = scan.read_bytes()
+    prepare(request_)
+    scan.write_bytes(b"not an image")
+    assert set(prepare(request_).failed) == set(prepare(request_).failed) == {"plain"}
+    assert trained_on(request_.output) == {"labelled", "phantom-000"}
+    scan.write_bytes(whole)
+    mended = prepare(request_)
+    assert (mended.made, mended.failed) == (1, {})
+    assert (mended.manifest["plain"].split, mended.manifest["plain"].reason) == ("train", "")
+
+
+def test_a_scan_that_failed_is_still_kept_for_validation(request_: PrepareRequest) -> None:
+    scan = request_.scans / "kept/image.nii.gz"
+    whole = scan.read_bytes()
+    scan.write_bytes(b"not an image")
+    result = prepare(request_)
+    assert result.manifest["kept"].reason and not result.manifest["kept"].image
+    assert result.as_dict()["validation"] == 0
+    scan.write_bytes(whole)
+    with pytest.raises(InputError, match="keeps kept for validation"):
+        prepare(replace(request_, excluded=None))
+    assert prepare(request_).as_dict()["validation"] == 1
 
 
 @pytest.mark.slow
