@@ -192,7 +192,7 @@ class _Desk:
         """Take the rows out of the manifest that were trained on and must not be from now on.
 
         Those are scans and persons kept for validation now, skipped scans, and phantoms beyond
-        those asked for. Scans of another folder stay: a dataset may grow by several runs.
+        those asked for, if any are. Scans of another folder stay: a dataset may grow by several runs.
         """
         apart = excluded | {p.subject for p in self.plans.values() if p.use == "validation"}
         skipped = {p.case for p in self.plans.values() if p.use == "skip"}
@@ -201,7 +201,7 @@ class _Desk:
             for row in self.manifest.split("train")
             if row.case in skipped
             or {row.case, row.subject} & apart
-            or (row.kind == "phantom" and row.case not in asked)
+            or (row.kind == "phantom" and self.request.phantoms and row.case not in asked)
         ]
         if gone:
             self.manifest = self.manifest.without(gone)

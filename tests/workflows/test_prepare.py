@@ -235,23 +235,23 @@ def test_a_case_excluded_later_is_trained_on_no_more(request_: PrepareRequest) -
 def test_what_is_asked_for_no_more_is_trained_on_no_more(
     request_: PrepareRequest, tmp_path: Path, left_out: str
 ) -> None:
-    prepare(request_)
+    prepare(replace(request_, phantoms=2))
     use, labels = ("skip" if left_out == "skip" else ""), ("none" if left_out == "labels" else "")
     (tmp_path / "cases.tsv").write_text(
         "case\tsubject\tuse\tlabels\tids\tatlas\treason\n"
         f"labelled\t\t{use}\t{labels}\t\t\tasked for\n"
     )
-    prepare(
-        replace(request_, cases=tmp_path / "cases.tsv", phantoms=int(left_out != "phantoms")),
-    )
+    fewer = 1 if left_out == "phantoms" else 0  # 0: those that are there stay
+    prepare(replace(request_, cases=tmp_path / "cases.tsv", phantoms=fewer))
     gone = {
         "skip": {"images/labelled.npz", "pairs/labelled.npz"},
         "labels": {"pairs/labelled.npz"},
-        "phantoms": {"pairs/phantom-000.npz"},
+        "phantoms": {"pairs/phantom-001.npz"},
     }[left_out]
     assert not gone & files_in(request_.output)
-    assert "plain" in trained_on(request_.output)
-    assert trained_on(request_.output) <= {"plain", "labelled", "phantom-000"}
+    assert {"plain", "phantom-000"} <= trained_on(request_.output)
+    assert ("phantom-001" in trained_on(request_.output)) is (left_out != "phantoms")
+    assert trained_on(request_.output) <= {"plain", "labelled", "phantom-000", "phantom-001"}
 
 
 def test_both_scans_of_a_person_change_sides_together(

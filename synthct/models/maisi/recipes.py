@@ -80,7 +80,7 @@ class MaisiRecipe:
 _VAE_CROPS = Crops(64 * 48 * 32, (0.5, 1.0, 1.0, 2.0), phantom_share=0.3)
 _VAE_LOSS = VaeLoss(gradient=0.25, squared=60.0)
 _LATENT_CROPS = Crops(
-    64 * 64 * 60, (0.5, 0.5, 1.0, 1.0, 2.0), spacing_range_mm=(2.0, 4.0), phantom_share=0.35
+    64 * 64 * 60, (0.5, 0.5, 1.0, 1.0, 2.0), spacing_range_mm=(2.0, 4.0), phantom_share=0.5
 )
 _BY_IMAGE = LatentOptions(by_image=True, looks=4)
 _HEAD = 96 * 128 * 128
@@ -171,7 +171,7 @@ def _sharper(recipe: MaisiRecipe, steps: int, texture: float) -> MaisiRecipe:
     return replace(recipe, loop=loop, vae=replace(recipe.vae, texture=texture))
 
 
-_SMALL_DECODER = {"maisi-vae": _sharper(_SMALL["maisi-vae"], 450, 0.2)}
+_SMALL_DECODER = {"maisi-vae": _sharper(_SMALL["maisi-vae"], 900, 0.2)}
 _MINI_MR_DECODER = {"maisi-vae": _sharper(_MINI_MR["maisi-vae"], 400, 0.08)}
 _PAPER_LOSS = VaeLoss(
     soft_window=0.0,
