@@ -65,6 +65,10 @@ def prepare(
         ModalityName,
         typer.Option("--modality", help="auto: MR where a file is called t1, t2, flair, …"),
     ] = ModalityName.auto,
+    finest: Annotated[
+        float,
+        typer.Option("--finest", metavar="MM", help="Axes finer than this are resampled to it."),
+    ] = 2.0,
     encode: Annotated[
         Path | None,
         typer.Option("--encode", metavar="DIR", help="Then encode them with DIR's trained VAE."),
@@ -111,6 +115,7 @@ def prepare(
         modality.value,
         folder,
         jobs,
+        finest,
     )
     with progress_on_stderr(quiet) as progress:
         result = run(request, progress)

@@ -11,13 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from synthct.atomic import replacing
-from synthct.errors import GridError, InputError
+from synthct.errors import GridError, InputError, UsageError
 from synthct.geometry import Geometry, Spacing
 from synthct.volume.intensity import HU_MAX, HU_MIN, MR_SCALE, percentile_units
 from synthct.volume.resample import resample_image, to_ras
 from synthct.volume.volume import Volume
 
 LEAST_SPACING_MM = 2.0
+_MOST_LEAST_MM = 10.0  # coarser than any scan's slices: no length, but a slip of the keyboard
 _TOLERANCE = 0.98
 _DARKEST_HU = -50.0  # a crop inside the body still has fat; stored values begin at 0
 _LEAST_RANGE_HU = 80.0
@@ -36,6 +37,20 @@ def require_hu(array: npt.NDArray[Any]) -> None:
         raise InputError(
             f"values from {low:g} to {high:g} are no Hounsfield units",
             "apply the scanner's slope and intercept; is it MR? then --modality MR",
+        )
+
+
+def require_finest(finest_mm: float) -> None:
+    """Refuse a finest spacing that cannot be one.
+
+    Raises:
+        UsageError: no finite length from above 0 to 10 mm.
+    """
+    if not 0 < finest_mm <= _MOST_LEAST_MM:  # NaN is in no range
+        raise UsageError(
+            f"finest spacing {finest_mm:g} mm: expected a length above 0, "
+            f"up to {_MOST_LEAST_MM:g} mm",
+            f"--finest {LEAST_SPACING_MM:g} is the default",
         )
 
 

@@ -45,8 +45,8 @@ class GridLabels:
         return covered_planes(self.covered, body)
 
 
-def own_labels(plan: CasePlan, grid: Geometry) -> GridLabels:
-    """Complete labels of a case in MAISI ids on its prepared `grid`.
+def own_labels(plan: CasePlan, grid: Geometry, finest_mm: float) -> GridLabels:
+    """Complete labels of a case in MAISI ids on its `grid`, prepared with `finest_mm`.
 
     Raises:
         InputError: no label file, ids that nobody knows, or labels of another place.
@@ -54,19 +54,22 @@ def own_labels(plan: CasePlan, grid: Geometry) -> GridLabels:
     volume = _read(plan)
     scheme = detect(volume.ids(), volume.names, plan.scheme or None).scheme
     labels, _ = remap(volume.array, scheme, unknown="body")
-    return on_grid(volume.with_array(np.where(labels == BODY, 0, labels)), grid)
+    return on_grid(volume.with_array(np.where(labels == BODY, 0, labels)), grid, finest_mm)
 
 
 def real_labels(
-    plan: CasePlan, body: npt.NDArray[Any], grid: Geometry
+    plan: CasePlan,
+    body: npt.NDArray[Any],
+    grid: Geometry,
+    finest_mm: float,
 ) -> tuple[PseudoLabels, slice]:
     """The file's complete labels, known where it covers the body, and the planes worth keeping."""
-    own = own_labels(plan, grid)
+    own = own_labels(plan, grid, finest_mm)
     known = (own.covered | ~body).astype(np.uint8)
     return PseudoLabels(with_body(own.labels, body), known, ()), own.planes(body)
 
 
-def file_labels(plan: CasePlan, grid: Geometry) -> Labels:
+def file_labels(plan: CasePlan, grid: Geometry, finest_mm: float) -> Labels:
     """Partial labels of a case, its `ids` translated, on its prepared `grid`.
 
     Raises:
@@ -76,7 +79,7 @@ def file_labels(plan: CasePlan, grid: Geometry) -> Labels:
     table = np.zeros(max(256, int(volume.array.max()) + 1), np.uint8)
     for own, maisi in plan.ids.items():
         table[own] = maisi
-    return on_grid(volume.with_array(table[volume.array]), grid).labels
+    return on_grid(volume.with_array(table[volume.array]), grid, finest_mm).labels
 
 
 def _read(plan: CasePlan) -> LabelVolume:
@@ -85,8 +88,8 @@ def _read(plan: CasePlan) -> LabelVolume:
     return read_labels(plan.label_file).labels
 
 
-def on_grid(labels: LabelVolume, grid: Geometry) -> GridLabels:
-    """`labels` resampled to the prepared `grid` of their scan, by the place of both.
+def on_grid(labels: LabelVolume, grid: Geometry, finest_mm: float) -> GridLabels:
+    """`labels` resampled to the `grid` of their scan, prepared with `finest_mm`, by their place.
 
     Where the files' geometries agree but for rounding, voxels stay with their voxels.
 
@@ -94,7 +97,7 @@ def on_grid(labels: LabelVolume, grid: Geometry) -> GridLabels:
         GridError: the two have hardly any place in common.
     """
     upright = to_ras(labels)
-    own = conformed(upright.geometry)
+    own = conformed(upright.geometry, finest_mm)
     agreed = _agree(own, grid)
     target = own if agreed else grid
     if target.same_as(upright.geometry):

@@ -8,7 +8,7 @@ stopped goes on where it stood.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from synthct.geometry import Geometry, Spacing
 from synthct.labels.groups import regions_present
 from synthct.labels.pseudo import BRAIN, PseudoLabels, label_head, pseudo_labels
 from synthct.labels.remap import ids_present
-from synthct.record import fingerprint, sha256_of
+from synthct.record import sha256_of
 from synthct.volume.atlas import Atlas, fuse, transfer
 from synthct.volume.manifest import (
     FILE_NAME,
@@ -33,8 +33,15 @@ from synthct.volume.manifest import (
     read_manifest,
     write_manifest,
 )
-from synthct.volume.prepared import conform_mr, is_skull_stripped, save_case
-from synthct.workflows.cases import HEAD, MORE_COLUMNS, CasePlan, plan_cases, read_excluded
+from synthct.volume.prepared import (
+    LEAST_SPACING_MM,
+    conform_mr,
+    is_skull_stripped,
+    require_finest,
+    save_case,
+)
+from synthct.workflows.cases import HEAD, CasePlan, plan_cases, read_excluded
+from synthct.workflows.fingerprints import of_phantom, of_scan
 from synthct.workflows.leftovers import remove_leftovers
 from synthct.workflows.pair_labels import (
     brain_planes,
@@ -48,11 +55,6 @@ from synthct.workflows.phantom_pairs import draw_phantom, phantom_name, phantom_
 from synthct.workflows.progress import Progress, SilentProgress
 from synthct.workflows.scan_reading import read_case, read_plan, source_sha256
 from synthct.workflows.side_by_side import SideBySide
-
-FORMAT = 3
-"""Raised whenever preparing the same scan gives other arrays: older entries are then made anew."""
-LABELS_FORMAT = 4
-"""The same, of entries that read a file of labels: since 4 they lie where its geometry says."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,10 @@ class PrepareRequest:
         modality: CT, MR, or auto: MR where the file's name is that of a contrast.
         label_folder: where the labels of all scans lie, by the names of the cases.
         jobs: processes that prepare scans side by side.
+        finest_mm: axes of a scan that are finer than this are resampled to it.
+
+    Raises:
+        UsageError: `finest_mm` is no length from above 0 to 10 mm.
     """
 
     scans: Path
@@ -82,6 +88,10 @@ class PrepareRequest:
     modality: str = "auto"
     label_folder: Path | None = None
     jobs: int = 1
+    finest_mm: float = LEAST_SPACING_MM
+
+    def __post_init__(self) -> None:
+        require_finest(self.finest_mm)
 
 
 @dataclass(frozen=True)
@@ -192,7 +202,8 @@ class _Desk:
         """Take the rows out of the manifest that were trained on and must not be from now on.
 
         Those are scans and persons kept for validation now, skipped scans, and phantoms beyond
-        those asked for, if any are. Scans of another folder stay: a dataset may grow by several runs.
+        those asked for, if any are. Scans of another folder stay: a dataset may grow by several
+        runs.
         """
         apart = excluded | {p.subject for p in self.plans.values() if p.use == "validation"}
         skipped = {p.case for p in self.plans.values() if p.use == "skip"}
@@ -209,27 +220,16 @@ class _Desk:
 
     def request_of(self, plan: CasePlan) -> str:
         """What decides on a scan's arrays: the plan and the files it reads."""
-        slices = (plan.image,) if plan.series is None else plan.series.files
-        files = [*slices, plan.label_file]
-        if self.request.pseudo_labels:
-            files += [self.plans[a].image for a in plan.atlas if a in self.plans]
-        hashes = [sha256_of(f) for f in files if f]
-        asked = {
-            k: v for k, v in asdict(plan).items() if k not in ("image", "label_file", "series")
-        }
-        if plan.modality == "CT":  # entries that were made before there was MR stay
-            asked = {k: v for k, v in asked.items() if k not in MORE_COLUMNS}
-        labelled = plan.labels != "none" or (self.request.pseudo_labels and plan.atlas)
-        return fingerprint({"format": LABELS_FORMAT if labelled else FORMAT, "plan": asked,
-                            "files": hashes, "pseudo": self.request.pseudo_labels})  # fmt: skip
+        atlases = [self.plans[a] for a in plan.atlas if a in self.plans]
+        wish = self.request
+        return of_scan(plan, atlases, pseudo=wish.pseudo_labels, finest_mm=wish.finest_mm)
 
     def asked(self) -> dict[str, str]:
         """Case → what decides on its arrays; atlases come first, phantoms last."""
         ordered = sorted(self.plans.values(), key=lambda p: (p.labels != "complete", p.case))
         found = {plan.case: self.request_of(plan) for plan in ordered}
         for number in range(self.request.phantoms):
-            words = {"format": FORMAT, "seed": self.request.seed, "number": number}
-            found[phantom_name(number)] = fingerprint(words)
+            found[phantom_name(number)] = of_phantom(self.request.seed, number)
         return found
 
     def attempt(self, case: str) -> Row | InputError:
@@ -289,7 +289,7 @@ class _Desk:
             return row
         if plan.modality == "MR":
             return self._mr(plan, row)
-        hu, body, grid = read_case(read_plan(plan))
+        hu, body, grid = self._read(plan)
         spacing = grid.spacing_mm
         folder = IMAGES if plan.use == "train" else VALIDATION
         meta = {"id": plan.case, "subject": plan.subject, "kind": "image", "split": plan.use}
@@ -299,9 +299,12 @@ class _Desk:
         found = self._labels(plan, hu, body, grid) if plan.use == "train" else None
         return row if found is None else self._pair(row, hu, spacing, *found)
 
+    def _read(self, plan: CasePlan) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_], Geometry]:
+        return read_case(read_plan(plan), self.request.finest_mm)
+
     def _mr(self, plan: CasePlan, row: Row) -> Row:
         """An MR scan, without labels: its units, contrast, and whether its skull is gone."""
-        volume = conform_mr(read_plan(plan))
+        volume = conform_mr(read_plan(plan), self.request.finest_mm)
         spacing = volume.geometry.spacing_mm
         image = np.rint(volume.array).astype(np.int16)
         stripped = plan.skull_stripped or ("yes" if is_skull_stripped(image) else "no")
@@ -332,7 +335,7 @@ class _Desk:
     ) -> tuple[str, PseudoLabels, slice] | None:
         """Kind, labels and the planes worth keeping; None: this scan gets no pair."""
         if plan.labels == "complete":
-            return "real", *real_labels(plan, body, grid)
+            return "real", *real_labels(plan, body, grid, self.request.finest_mm)
         if not self.request.pseudo_labels or not plan.atlas:
             return None
         if plan.atlas == (HEAD,):
@@ -342,7 +345,8 @@ class _Desk:
         moved = fuse([transfer(hu, spacing, self._atlas(name)) for name in plan.atlas])
         found = pseudo_labels(hu, body, moved.labels, moved.covered, spacing)
         if plan.labels == "partial":
-            found = drawn_over(found, file_labels(plan, grid), plan)
+            own = file_labels(plan, grid, self.request.finest_mm)
+            found = drawn_over(found, own, plan)
         return "pseudo", found, covered_planes(moved.covered, body)
 
     def _atlas(self, case: str) -> Atlas:
@@ -350,8 +354,8 @@ class _Desk:
             plan = self.plans.get(case)
             if plan is None or plan.labels != "complete" or plan.use != "train":
                 raise InputError(f"{case} is no atlas: a training case with complete labels needed")
-            hu, body, grid = read_case(read_plan(plan))
-            own = own_labels(plan, grid)
+            hu, body, grid = self._read(plan)
+            own = own_labels(plan, grid, self.request.finest_mm)
             planes = own.planes(body)
             self.atlases[case] = Atlas(
                 case, hu[:, :, planes], own.labels[:, :, planes], grid.spacing_mm

@@ -9,7 +9,12 @@ from synthct.geometry import Geometry
 from synthct.labels.body import body_from_ct
 from synthct.record import fingerprint, sha256_of
 from synthct.volume.dicom import read_series
-from synthct.volume.prepared import conform, is_cut_out, require_hu, without_table
+from synthct.volume.prepared import (
+    conform,
+    is_cut_out,
+    require_hu,
+    without_table,
+)
 from synthct.volume.reading import read_image
 from synthct.volume.volume import Volume
 from synthct.workflows.cases import CasePlan
@@ -22,14 +27,18 @@ def read_plan(plan: CasePlan) -> Volume:
     return read_image(plan.image, plan.modality)
 
 
-def read_case(scan: Volume) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.bool_], Geometry]:
+def read_case(
+    scan: Volume, finest_mm: float
+) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.bool_], Geometry]:
     """A CT as int16 HU without the table, its body, its grid; a crop keeps all it shows.
+
+    No axis of the grid is finer than `finest_mm`.
 
     Raises:
         InputError: its values are no HU.
     """
     require_hu(scan.array)
-    volume: Volume = conform(scan)
+    volume: Volume = conform(scan, finest_mm)
     grid = volume.geometry
     body = body_from_ct(volume.array, grid.spacing_mm, 2)
     if is_cut_out(body):
