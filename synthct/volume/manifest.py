@@ -32,7 +32,8 @@ class Row:
         subject: the person; a person never stands in two splits.
         split: train, validation or excluded. A scan that failed is excluded, or stays in
             validation without an image.
-        kind: image (no labels), real, pseudo (atlas) or phantom labels.
+        kind: image (no labels), real, pseudo (atlas) or phantom labels. A validation scan with
+            labels is real, and has them in its image's file.
         regions: what the labels show, from the top down, joined by `+`; empty without labels.
         spacing_mm: of the prepared arrays, `i x j x k`.
         image, pair: paths within the dataset folder; empty where there is no such file.

@@ -15,6 +15,8 @@ FORMAT = 3
 """Raised whenever preparing the same scan gives other arrays: older entries are then made anew."""
 LABELS_FORMAT = 4
 """The same, of entries that read a file of labels: since 4 they lie where its geometry says."""
+UNSEEN_LABELS_FORMAT = 5
+"""The same, of CT that are kept for validation and have complete labels: since 5 these go along."""
 
 
 def of_scan(plan: CasePlan, atlases: Sequence[CasePlan], *, pseudo: bool, finest_mm: float) -> str:
@@ -23,7 +25,7 @@ def of_scan(plan: CasePlan, atlases: Sequence[CasePlan], *, pseudo: bool, finest
     if pseudo:
         files += [file for atlas in atlases for file in _slices(atlas)]
     words: dict[str, Any] = {
-        "format": LABELS_FORMAT if _reads_labels(plan, pseudo) else FORMAT,
+        "format": _format(plan, pseudo),
         "plan": _of_plan(plan),
         "files": [sha256_of(file) for file in files if file],
         "pseudo": pseudo,
@@ -49,5 +51,7 @@ def _of_plan(plan: CasePlan) -> dict[str, object]:
     return {k: v for k, v in asdict(plan).items() if k not in left_out}
 
 
-def _reads_labels(plan: CasePlan, pseudo: bool) -> bool:
-    return plan.labels != "none" or bool(pseudo and plan.atlas)
+def _format(plan: CasePlan, pseudo: bool) -> int:
+    if (plan.use, plan.labels, plan.modality) == ("validation", "complete", "CT"):
+        return UNSEEN_LABELS_FORMAT
+    return LABELS_FORMAT if plan.labels != "none" or (pseudo and plan.atlas) else FORMAT

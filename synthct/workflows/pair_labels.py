@@ -69,6 +69,19 @@ def real_labels(
     return PseudoLabels(with_body(own.labels, body), known, ()), own.planes(body)
 
 
+def unseen_labels(
+    plan: CasePlan, body: npt.NDArray[Any], grid: Geometry, finest_mm: float
+) -> Labels:
+    """The mask to judge an unseen scan by, on its whole `grid`: as its pair would have it.
+
+    Planes that a pair would leave out are 0: nothing is known there, not even that it is body.
+    """
+    found, planes = real_labels(plan, body, grid, finest_mm)
+    labels = np.zeros_like(found.labels)
+    labels[:, :, planes] = found.labels[:, :, planes]
+    return labels
+
+
 def file_labels(plan: CasePlan, grid: Geometry, finest_mm: float) -> Labels:
     """Partial labels of a case, its `ids` translated, on its prepared `grid`.
 

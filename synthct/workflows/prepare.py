@@ -1,8 +1,8 @@
 """A folder of scans → arrays to train on, with a manifest: images, pairs, phantoms.
 
-The dataset folder: `images/` (training scans), `validation/` (never trained on), `pairs/` (scans
-and phantoms with MAISI labels), `manifest.tsv`. Each entry is whole or absent; a run that was
-stopped goes on where it stood.
+The dataset folder: `images/` (training scans), `validation/` (never trained on, with MAISI labels
+where the scan has complete ones), `pairs/` (scans and phantoms with MAISI labels), `manifest.tsv`.
+Each entry is whole or absent; a run that was stopped goes on where it stood.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ from synthct.workflows.pair_labels import (
     file_labels,
     own_labels,
     real_labels,
+    unseen_labels,
 )
 from synthct.workflows.phantom_pairs import draw_phantom, phantom_name, phantom_number
 from synthct.workflows.progress import Progress, SilentProgress
@@ -290,14 +291,13 @@ class _Desk:
         if plan.modality == "MR":
             return self._mr(plan, row)
         hu, body, grid = self._read(plan)
-        spacing = grid.spacing_mm
-        folder = IMAGES if plan.use == "train" else VALIDATION
-        meta = {"id": plan.case, "subject": plan.subject, "kind": "image", "split": plan.use}
-        image = self._save(folder, plan.case, {"image": hu, "body": body}, spacing, meta)
-        row = replace(row, split=plan.use, image=image[0], image_sha256=image[1],
-                      spacing_mm=" x ".join(f"{s:.4g}" for s in spacing))  # fmt: skip
+        arrays = {"image": hu, "body": body}
+        if plan.use == "validation" and plan.labels == "complete":
+            mask = arrays["labels"] = unseen_labels(plan, body, grid, self.request.finest_mm)
+            row = replace(row, kind="real", regions="+".join(regions_present(ids_present(mask))))
+        row = self._image(plan, row, arrays, grid.spacing_mm)
         found = self._labels(plan, hu, body, grid) if plan.use == "train" else None
-        return row if found is None else self._pair(row, hu, spacing, *found)
+        return row if found is None else self._pair(row, hu, grid.spacing_mm, *found)
 
     def _read(self, plan: CasePlan) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_], Geometry]:
         return read_case(read_plan(plan), self.request.finest_mm)
@@ -305,16 +305,19 @@ class _Desk:
     def _mr(self, plan: CasePlan, row: Row) -> Row:
         """An MR scan, without labels: its units, contrast, and whether its skull is gone."""
         volume = conform_mr(read_plan(plan), self.request.finest_mm)
-        spacing = volume.geometry.spacing_mm
         image = np.rint(volume.array).astype(np.int16)
         stripped = plan.skull_stripped or ("yes" if is_skull_stripped(image) else "no")
-        meta = {"id": plan.case, "subject": plan.subject, "kind": "image", "split": plan.use,
-                "modality": "MR", "contrast": plan.contrast,
-                "skull_stripped": stripped == "yes"}  # fmt: skip
+        more = {"modality": "MR", "contrast": plan.contrast, "skull_stripped": stripped == "yes"}
+        row = replace(row, skull_stripped=stripped)
+        return self._image(plan, row, {"image": image}, volume.geometry.spacing_mm, more)
+
+    def _image(self, plan: CasePlan, row: Row, arrays: dict[str, npt.NDArray[Any]],
+               spacing: Spacing, more: Mapping[str, object] | None = None) -> Row:  # fmt: skip
+        """Save a scan on its side of the split; `more` is said of it in its file."""
         folder = IMAGES if plan.use == "train" else VALIDATION
-        saved = self._save(folder, plan.case, {"image": image}, spacing, meta)
+        meta = {"id": plan.case, "subject": plan.subject, "kind": "image", "split": plan.use}
+        saved = self._save(folder, plan.case, arrays, spacing, meta | dict(more or {}))
         return replace(row, split=plan.use, image=saved[0], image_sha256=saved[1],
-                       skull_stripped=stripped,
                        spacing_mm=" x ".join(f"{s:.4g}" for s in spacing))  # fmt: skip
 
     def _pair(self, row: Row, hu: npt.NDArray[Any], spacing: Spacing, kind: str,

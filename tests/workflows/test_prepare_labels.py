@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
+from synthct.labels.groups import BODY
+from synthct.models.maisi.data import cases_in
+from synthct.record import fingerprint, sha256_of
+from synthct.volume.manifest import write_manifest
+from synthct.workflows.cases import MORE_COLUMNS, plan_cases
 from synthct.workflows.prepare import Prepared, PrepareRequest, prepare
 
 SHAPE = (40, 34, 20)
@@ -126,3 +132,72 @@ def test_a_scan_with_no_label_in_its_field_of_view_is_refused(tmp_path: Path) ->
     ids[:4, :4] = LIVER
     _, affine = moved((-10, 0, 0))  # three quarters are shared, and nothing labelled in them
     assert "no labelled voxel" in prepared(tmp_path, ids, affine).failed["a"]
+
+
+def kept_apart(folder: Path, ids: np.ndarray, affine: np.ndarray) -> PrepareRequest:
+    """Scans with labels to validate with, `a`, and to train on, `b`; `c` is kept too, without."""
+    for case in "abc":
+        (folder / "scans" / case).mkdir(parents=True)
+        nib.save(nib.Nifti1Image(scan(), AFFINE), folder / "scans" / case / "image.nii.gz")
+    for case in "ab":
+        nib.save(nib.Nifti1Image(ids, affine), folder / "scans" / case / "labels.nii.gz")
+    (folder / "never.txt").write_text("a\nc\n")
+    return PrepareRequest(
+        folder / "scans", folder / "data", folder / "never.txt", labels="totalsegmentator"
+    )
+
+
+def test_a_labelled_scan_to_validate_with_carries_its_mask(tmp_path: Path) -> None:
+    wish = kept_apart(tmp_path, labels(), AFFINE)
+    result = prepare(wish)
+    assert result.failed == {}
+    (case, bare) = cases_in(wish.output / "validation")
+    with np.load(wish.output / "validation/a.npz") as stored:
+        found, image, body = stored["labels"], stored["image"], stored["body"]
+    with np.load(wish.output / "pairs/b.npz") as stored:
+        assert np.array_equal(found, stored["labels"])
+    assert found.dtype == np.uint8 and found.shape == image.shape
+    assert np.array_equal(found > 0, body)
+    assert set(np.unique(found)) == {0, 1, 3, BODY}
+    assert (case.arrays["labels"] == 1).any() and "labels" not in bare.arrays
+    rows = result.manifest
+    assert {c: (r.split, r.kind, r.regions, bool(r.pair)) for c, r in rows.items()} == {
+        "a": ("validation", "real", "abdomen", False),
+        "b": ("train", "real", "abdomen", True),
+        "c": ("validation", "image", "", False),
+    }
+    assert result.as_dict()["pairs"] == {"real": 1, "pseudo": 0, "phantom": 0}
+
+
+def test_planes_that_the_labels_leave_out_have_no_mask_to_judge_by(tmp_path: Path) -> None:
+    wish = kept_apart(tmp_path, labels()[:, :, :12], AFFINE)
+    prepare(wish)
+    with np.load(wish.output / "validation/a.npz") as stored:
+        found, body = stored["labels"], stored["body"]
+    assert np.array_equal(found[:, :, :12] > 0, body[:, :, :12])
+    assert body[:, :, 12:].any() and not found[:, :, 12:].any()
+
+
+def test_masks_of_an_older_dataset_are_added_once(tmp_path: Path) -> None:
+    """As they were made by before; the two others stay."""
+    wish = kept_apart(tmp_path, labels(), AFFINE)
+    plan = next(p for p in plan_cases(wish.scans, excluded=frozenset("ac"), scheme=wish.labels))
+    before = fingerprint(
+        {
+            "format": 4,
+            "plan": {
+                k: v
+                for k, v in asdict(plan).items()
+                if k not in ("image", "label_file", "series", *MORE_COLUMNS)
+            },
+            "files": [sha256_of(f) for f in (plan.image, plan.label_file) if f],
+            "pseudo": False,
+        }
+    )
+    first = prepare(wish)
+    table = wish.output / "manifest.tsv"
+    old = replace(first.manifest["a"], made_by=before, kind="image", regions="")
+    write_manifest(table, first.manifest.with_row(old))
+    again = prepare(wish)
+    assert (again.made, again.kept, again.manifest) == (1, 2, first.manifest)
+    assert prepare(wish).made == 0
