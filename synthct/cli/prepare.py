@@ -149,7 +149,7 @@ def prepared_text(made: Mapping[str, Any], *, full: bool = False) -> str:
     lines += [f"  failed: {case}: {why}" for case, why in made["failed"].items()]
     if full:
         left_out = {**made["excluded"], **made["without_pair"]}
-        lines += [f"  no pair: {case}: {why}" for case, why in left_out.items()]
+        lines += [f"  no pair: {case}: {why or 'no labels'}" for case, why in left_out.items()]
     return "\n".join(lines)
 
 

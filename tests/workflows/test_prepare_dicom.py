@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from synthct.cli.prepare import prepared_text
 from synthct.errors import InputError
+from synthct.models.maisi.data import cases_in
 from synthct.volume.dicom import read_series, series_in
 from synthct.volume.manifest import read_manifest
 from synthct.workflows.prepare import PrepareRequest, prepare
@@ -141,3 +143,16 @@ def test_stored_values_without_intercept_are_refused(tmp_path: Path) -> None:
     write_series(tmp_path / "scans" / "a", body() + 1000)  # from 0 up: somebody lost the intercept
     result = prepare(PrepareRequest(tmp_path / "scans", tmp_path / "data"))
     assert "no Hounsfield units" in result.failed["a"]
+
+
+def test_scans_without_labels_make_no_pairs_and_it_is_said_what_does(tmp_path: Path) -> None:
+    write_series(tmp_path / "scans/anna", body())
+    with pytest.raises(InputError) as before:
+        cases_in(tmp_path / "data/pairs")
+    assert before.value.hint == "run `synthct prepare` first"
+    made = prepare(PrepareRequest(tmp_path / "scans", tmp_path / "data")).as_dict()
+    assert "no pair: anna: no labels" in prepared_text(made, full=True)
+    with pytest.raises(InputError) as after:
+        cases_in(tmp_path / "data/pairs")
+    for option in ("--labels DIR", "--pseudo-labels", "--phantoms N"):
+        assert option in after.value.hint

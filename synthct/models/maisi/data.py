@@ -22,7 +22,7 @@ from torch.nn import functional
 from synthct.errors import InputError
 from synthct.labels.render import render_hu
 from synthct.volume.intensity import hu_to_unit, mr_to_unit
-from synthct.volume.manifest import FILE_NAME, PLACES, read_manifest
+from synthct.volume.manifest import FILE_NAME, PAIRS, PLACES, read_manifest
 
 Triple = tuple[int, int, int]
 AIR_HU = -1000
@@ -105,8 +105,18 @@ def cases_in(folder: Path) -> list[Case]:
         named = read_manifest(manifest).prepared_in(folder.name)
         found = [case for case in found if case.path.stem in named]
     if not found:
-        raise InputError(f"no prepared cases (*.npz) in {folder}", "run `synthct prepare` first")
+        raise InputError(f"no prepared cases (*.npz) in {folder}", _how_to_get(folder))
     return found
+
+
+def _how_to_get(folder: Path) -> str:
+    """What to do where a folder of a dataset holds no cases."""
+    if folder.name == PAIRS and (folder.parent / FILE_NAME).is_file():
+        return (
+            "this stage learns from scans with labels: run `synthct prepare` again with "
+            "--labels DIR, --pseudo-labels or --phantoms N"
+        )
+    return "run `synthct prepare` first"
 
 
 def random_crop(
