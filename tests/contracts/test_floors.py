@@ -17,7 +17,7 @@ def test_imports_run_downwards_only() -> None:
     run = subprocess.run(
         [sys.executable, "-c", PROGRAM, "--no-cache"],
         capture_output=True,
-        text=True,
+        encoding="utf-8",  # whatever locale a test before has left
         check=False,
         cwd=ROOT,
     )

@@ -85,7 +85,10 @@ def test_doubtful_voxels_teach_nothing(prepared: Path, monkeypatch: pytest.Monke
         voxels=16**3,
         phantom_share=0.0,
     )
-    monkeypatch.setattr(task, "_predict", lambda noisy, *rest: torch.zeros_like(noisy))
+    monkeypatch.setattr(
+        "synthct.models.maisi.latent_task.controlled_prediction",
+        lambda networks, noisy, *rest: torch.zeros_like(noisy),
+    )
     batches = [task.batch(step) for step in range(12)]
     batch = next(b for b in batches if (b.weight == 0).any() and (b.weight > 0).any())
 

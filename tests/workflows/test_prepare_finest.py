@@ -79,15 +79,16 @@ def test_every_array_lies_on_the_grid_asked_for(
     monkeypatch.setattr(workflow, "transfer", noted)
     result = prepare(replace(request_, finest_mm=finest_mm))
     assert result.failed == {}
-    shapes = set()
+    extent = tuple(round(n * mm / w) for n, mm, w in zip(SHAPE, SPACING, wanted, strict=True))
     for name in files_of(list(result.manifest.values())):
         with np.load(request_.output / name) as stored:
             assert stored["spacing_mm"] == pytest.approx(wanted), name
-            shapes |= {stored[a].shape for a in ("image", "labels") if a in stored.files}
+            for shape in (stored[a].shape for a in ("image", "labels") if a in stored.files):
+                # registration may leave end planes without labels, which are cut off that pair
+                carried = name == "pairs/plain.npz" and shape[2] in range(extent[2] - 4, extent[2])
+                assert shape == extent or (carried and shape[:2] == extent[:2]), name
             if name == "pairs/labelled.npz":
                 assert np.median(stored["image"][stored["labels"] == 1]) == pytest.approx(60, abs=5)
-    extent = tuple(round(n * mm / w) for n, mm, w in zip(SHAPE, SPACING, wanted, strict=True))
-    assert shapes == {extent}
     assert [atlas.spacing_mm for atlas in atlases] == [pytest.approx(wanted)]
 
 

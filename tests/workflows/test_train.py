@@ -205,6 +205,21 @@ def test_every_stage_judges_itself_on_unseen_scans(
     assert len(list((folder / "pictures").glob("*.png"))) == 2
 
 
+def test_phantoms_alone_are_enough(trained: Path, prepared: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(prepared, data)
+    (data / "pairs" / "a.npz").unlink()
+    train(
+        "maisi-diffusion",
+        data_folder=data,
+        output=tmp_path / "run",
+        recipe_name="tiny",
+        start=trained,
+        settings={"phantom_share": "0"},
+    )
+    assert (tmp_path / "run" / "unet.safetensors").is_file()
+
+
 def test_a_structure_of_one_s_own_is_learnt(trained: Path, prepared: Path, tmp_path: Path) -> None:
     """Its id is one of the free ones: the mask encoder, and nothing of the U-Net, hears of it."""
     data = tmp_path / "data"

@@ -323,7 +323,7 @@ class LatentTask:
 
     def _pair(self, rng: np.random.Generator) -> Example:
         """HU (1, 1, X, Y, Z), labels (X, Y, Z), where these are sure, spacing: a random crop."""
-        phantom = bool(self.phantoms) and rng.random() < self.phantom_share
+        phantom = not self.scans or (bool(self.phantoms) and rng.random() < self.phantom_share)
         cases = self.phantoms if phantom else self.scans
         case = cases[rng.choice(len(cases), p=_shares(cases))]
         crop = data.random_crop(
