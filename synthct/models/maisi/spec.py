@@ -128,7 +128,7 @@ PRESETS: dict[str, MaisiSpec] = {
         condition_scale=1.0,
     ),
     "mini-mr": MaisiSpec(
-        AutoencoderSpec((16, 32, 64), (1, 2, 2), 8, 2, use_convtranspose=True),
+        AutoencoderSpec((16, 32, 64), (1, 3, 4), 8, 2, use_convtranspose=True),
         UNetSpec(
             num_channels=(48, 64, 96, 96),
             num_res_blocks=1,
