@@ -246,8 +246,9 @@ def test_settings_reach_every_part_of_a_recipe() -> None:
     changed = with_settings(
         recipe("maisi-vae", "small"),
         {"adversarial": "0.2", "size_factors": "1,2", "spacing_range_mm": "1,3", "steps": "7",
-         "gibbs": "0.5", "contrast_margin": "1"},
+         "gibbs": "0.5", "contrast_margin": "1", "sides": "64,64,32"},
     )  # fmt: skip
+    assert changed.crops.sides == (64, 64, 32)
     assert changed.vae.adversarial == 0.2
     assert changed.crops.size_factors == (1.0, 2.0)
     assert changed.crops.spacing_range_mm == (1.0, 3.0)

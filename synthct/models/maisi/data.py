@@ -127,12 +127,12 @@ def random_crop(
     spacing_range_mm: tuple[float, float],
     multiple: int,
     cube: bool = False,
-    sides: Triple | None = None,
+    sides: Triple = (0, 0, 0),
 ) -> Crop:
     """A crop of about `voxels` voxels at a random spacing, sides multiples of `multiple`.
 
     In plane everything, as long as at least 3·`multiple` planes remain; else a window. With `cube`
-    all sides are alike, with `sides` they are these, as far as the scan goes.
+    all sides are alike, with `sides` they are these, rounded up, as far as the scan goes.
     """
     low, high = spacing_range_mm
     base = np.exp(rng.uniform(np.log(low), np.log(high)))
@@ -141,13 +141,13 @@ def random_crop(
         spacing[1] = spacing[0]
     whole = np.array(case.shape) * case.spacing_mm / spacing
     whole = np.maximum(multiple, np.ceil(whole / multiple).astype(int) * multiple)
-    if sides is not None:
-        voxels = int(np.prod(sides))
-        side = np.minimum(whole, sides)
+    if all(sides):
+        side = np.minimum(whole, [-(-n // multiple) * multiple for n in sides])
+        voxels = int(np.prod(side))
     else:
         side = np.minimum(whole, _cube_side(voxels, multiple)) if cube else whole.copy()
     least = 3 * multiple
-    if sides is None and not cube:
+    if not all(sides) and not cube:
         planes = voxels // (side[0] * side[1]) // multiple * multiple
         side[2] = min(whole[2], max(least, planes))
     while np.prod(side) > 1.25 * voxels:

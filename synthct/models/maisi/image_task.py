@@ -125,13 +125,10 @@ class ImageTask:
             partial(_predict, averages["unet"]),
             self._unseen,
             self.spec,
-            self._decoded,
+            self.autoencoder,
+            self.scale_factor,
             device=next(averages["unet"].parameters()).device,
         )
-
-    def _decoded(self, latent: torch.Tensor) -> torch.Tensor:
-        image: torch.Tensor = self.autoencoder.decode(latent.cpu() / self.scale_factor)
-        return image
 
     def _told(
         self,

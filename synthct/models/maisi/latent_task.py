@@ -306,7 +306,9 @@ class LatentTask:
             return controlled_prediction(averages, noisy, timestep, bits, batch.conditions)
 
         device = next(averages["unet"].parameters()).device
-        return denoised(predict, self._unseen, self.spec, self._decoded, device=device)
+        return denoised(
+            predict, self._unseen, self.spec, self.autoencoder, self.scale_factor, device=device
+        )
 
     def _example(self, one: Unseen) -> LatentBatch:
         """Without a label map its mask is empty, and no region is told."""
@@ -316,10 +318,6 @@ class LatentTask:
         regions = () if one.labels is None else regions_of(labels)
         told = conditions(self.spec, regions=regions, spacing_mm=one.spacing_mm)
         return LatentBatch(latent, torch.ones_like(latent[:, :1]), label_bits(labels), told)
-
-    def _decoded(self, latent: torch.Tensor) -> torch.Tensor:
-        image: torch.Tensor = self.autoencoder.decode(latent.cpu() / self.scale_factor)
-        return image
 
     def _pair(self, rng: np.random.Generator) -> Example:
         """HU (1, 1, X, Y, Z), labels (X, Y, Z), where these are sure, spacing: a random crop."""

@@ -68,14 +68,16 @@ def denoised(
     predict: Predict[Batch],
     examples: Sequence[Batch],
     spec: MaisiSpec,
-    decode: Callable[[torch.Tensor], torch.Tensor],
+    autoencoder: AutoencoderKlMaisi,
+    scale_factor: float,
     *,
     device: torch.device,
 ) -> Validation | None:
     """The mean squared error of predictions at fixed times and noises; None without examples.
 
     Args:
-        decode: a scaled latent → image in network units, (1, 1, X, Y, Z).
+        autoencoder: on the CPU, for the pictures.
+        scale_factor: what the examples' latents are multiplied with.
         device: where `predict` wants its input.
 
     Returns:
@@ -92,8 +94,9 @@ def denoised(
             predicted = predict(drawn.noisy, drawn.timestep, here)
             row[time] = float(error(predicted, drawn.target, l1=False).mean())
             if time == TIMES[len(TIMES) // 2]:
-                back = drawn.latent(predicted.float())
-                pictures.append(side_by_side(decode(here.latent), decode(back)))
+                both = (here.latent, drawn.latent(predicted.float()))
+                images = (autoencoder.decode(one.cpu() / scale_factor) for one in both)
+                pictures.append(side_by_side(*images))
         rows.append(row)
     if not rows:
         return None

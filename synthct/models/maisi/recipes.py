@@ -31,8 +31,10 @@ class Crops:
     """Of the batches; none where no phantoms were prepared."""
     cubes: bool = False
     """Cut cubes, as the papers do, instead of the whole field of view in plane."""
-    sides: tuple[int, int, int] | None = None
-    """Of every crop instead of `voxels` times a factor. A CPU is quick where the last is 32·n."""
+    sides: tuple[int, int, int] = (0, 0, 0)
+    """Of every crop, instead of `voxels` times a factor; 0,0,0: by these. On a CPU a last side of
+    32·n is quick.
+    """
     later_voxels: int = 0
     """Size of the crops after `later_from` of the run; 0: as before."""
     later_from: float = 1 / 3

@@ -50,8 +50,8 @@ class VaeTask:
     loss_weights: VaeLoss = field(default_factory=VaeLoss)
     augment: Augment = field(default_factory=Augment)
     cubes: bool = False
-    sides: tuple[int, int, int] | None = None
-    """Of every crop, as far as the scan goes, whatever `voxels` says."""
+    sides: tuple[int, int, int] = (0, 0, 0)
+    """Of every crop, as far as the scan goes, whatever `voxels` says; zeros: as that says."""
     later_voxels: int = 0
     """Size of the crops from batch `later_from` on; 0: as before."""
     later_from: int = 0
