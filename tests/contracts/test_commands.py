@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -80,18 +80,28 @@ def test_light_commands_import_no_torch(words: list[str]) -> None:
         "sys.exit(f'imported {heavy}' if heavy else code)\n"
     )
     run = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        encoding="utf-8",
     )
     assert run.returncode == 0, run.stderr
 
 
 def test_help_starts_in_under_a_second() -> None:
+    """Seconds of the processor: those on the clock are also of whatever else the machine does."""
+
     def seconds() -> float:
-        start = time.perf_counter()
+        before = os.times()
         subprocess.run(
             [sys.executable, "-m", "synthct", "--help"], check=True, capture_output=True, cwd=ROOT
         )
-        return time.perf_counter() - start
+        after = os.times()
+        return (after.children_user + after.children_system) - (
+            before.children_user + before.children_system
+        )
 
     assert min(seconds() for _ in range(3)) < 1.0
 
@@ -103,7 +113,12 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
         "sys.exit(' '.join({'torch', 'numpy', 'typer', 'pydantic'} & set(sys.modules)) or 0)\n"
     )
     run = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        encoding="utf-8",
     )
     assert run.returncode == 0, run.stderr
 

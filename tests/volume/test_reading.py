@@ -165,7 +165,11 @@ def test_a_gzip_cut_in_its_last_bytes_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["m.nii", "m.nii.gz", "m.nrrd", "m.mha"])
-@pytest.mark.parametrize("content", [b"", b"hello", b"x" * 1000, gzip.compress(b"hi there")])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"hello", b"x" * 1000, gzip.compress(b"hi there")],
+    ids=["empty", "short", "long", "gzip"],  # gzip writes the time: an id has to be the same always
+)
 def test_what_is_no_image_is_refused(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(MaskError) as caught:
@@ -238,7 +242,7 @@ def organs(folder: Path) -> dict[str, np.ndarray]:
 
 def test_a_folder_of_organs(tmp_path):
     drawn = organs(tmp_path)
-    (tmp_path / "statistics.json").write_text("{}")
+    (tmp_path / "statistics.json").write_text("{}", encoding="utf-8")
     read = read_labels(tmp_path)
     assert read.layout == "folder"
     assert read.labels.names == {1: "colon", 2: "liver", 3: "spleen"}

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
 
 from synthct.cli.prepare import prepared_text
 from synthct.errors import InputError
@@ -14,6 +13,7 @@ from synthct.models.maisi.data import cases_in
 from synthct.volume.dicom import read_series, series_in
 from synthct.volume.manifest import read_manifest
 from synthct.workflows.prepare import PrepareRequest, prepare
+from tests.workflows.dicom_series import write_slices
 
 SHAPE = (20, 18, 12)  # i, j, k
 SPACING = (4.0, 5.0, 6.0)
@@ -33,9 +33,6 @@ def write_series(
     folder: Path, hu: np.ndarray, number: int = 1, *, left_out: tuple[int, ...] = (), **tags: str
 ) -> None:
     """Slices in files of shuffled names; GDCM stores (HU − intercept) / slope."""
-    folder.mkdir(parents=True, exist_ok=True)
-    writer = sitk.ImageFileWriter()
-    writer.KeepOriginalImageUIDOn()
     common = {
         "0008|0060": tags.get("modality", "CT"),
         "0008|0008": tags.get("image_type", "ORIGINAL\\PRIMARY\\AXIAL"),
@@ -48,20 +45,15 @@ def write_series(
         "0028|1053": str(SLOPE),
         "0028|1052": str(INTERCEPT),
     }
-    for k in range(hu.shape[2]):
-        if k in left_out:
-            continue
-        image = sitk.GetImageFromArray(hu[:, :, k].T.astype(np.int16))
-        image.SetSpacing(SPACING[:2])
-        for tag, value in common.items():
-            image.SetMetaData(tag, value)
-        place = (*ORIGIN[:2], ORIGIN[2] + k * SPACING[2])
-        image.SetMetaData("0020|0032", "\\".join(str(v) for v in place))
-        image.SetMetaData("0020|0013", str(k))
-        image.SetMetaData("0008|0018", f"1.2.3.4.{number}.{k}")
-        image.SetMetaData("0018|0050", str(SPACING[2]))
-        writer.SetFileName(str(folder / f"{(k * 7) % 13:02d}-{number}.dcm"))
-        writer.Execute(image)
+    slices = {
+        f"{(k * 7) % 13:02d}-{number}.dcm": (
+            hu[:, :, k].T.astype(np.int16),
+            (*ORIGIN[:2], ORIGIN[2] + k * SPACING[2]),
+        )
+        for k in range(hu.shape[2])
+        if k not in left_out
+    }
+    write_slices(folder, slices, spacing_mm=SPACING, tags=common)
 
 
 def test_slope_and_intercept_and_place(tmp_path: Path) -> None:
@@ -118,7 +110,7 @@ def scans(tmp_path: Path) -> Path:
 
 
 def test_series_become_rows_with_reasons(scans: Path, tmp_path: Path) -> None:
-    (tmp_path / "never.txt").write_text("bert\n")
+    (tmp_path / "never.txt").write_text("bert\n", encoding="utf-8")
     result = prepare(PrepareRequest(scans, tmp_path / "data", excluded=tmp_path / "never.txt"))
     assert result.failed == {}
     rows = read_manifest(tmp_path / "data/manifest.tsv")
