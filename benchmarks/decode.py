@@ -140,7 +140,7 @@ class Growth:
             return torch.cuda.memory_allocated()
         if not sys.platform.startswith("linux"):
             return 0
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         return next(1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
 
     def _watch(self) -> None:
@@ -187,7 +187,7 @@ def started(name: str, arguments: argparse.Namespace, image: str) -> dict[str, A
     command = [sys.executable, "-W", "ignore", __file__, "--work", name, "--image", image]
     command += ["--threads", str(arguments.threads), "--device", arguments.device]
     command += ["--channels", *map(str, arguments.channels), "--size", *map(str, arguments.size)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, encoding="utf-8")
     if done.returncode in (-9, 137):
         return {"out_of_memory": True}
     if done.returncode:
@@ -319,7 +319,7 @@ def main() -> None:
         return
     found = measure(arguments)
     if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=2) + "\n")
+        arguments.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     print(_table(found))
 
 

@@ -105,7 +105,11 @@ class _Part:
 
     def __init__(self, folder: Path, predicted: int) -> None:
         self._path, self._predicted = folder / RESULT, predicted
-        self._before = json.loads(self._path.read_text())["parts"] if self._path.exists() else []
+        self._before = (
+            json.loads(self._path.read_text(encoding="utf-8"))["parts"]
+            if self._path.exists()
+            else []
+        )
         self._wall, self._cpu, self._told = time.perf_counter(), time.process_time(), 0.0
 
     def _row(self, peak: int | None) -> dict[str, float | int | None]:
@@ -129,7 +133,7 @@ class _Part:
         self._save({**whole, "parts": [*self._before, row]})
 
     def _save(self, found: dict[str, object]) -> None:
-        self._path.write_text(json.dumps(found, indent=2) + "\n")
+        self._path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
 
 def cut(folder: Path, target: Path) -> None:

@@ -62,7 +62,9 @@ def main(results: list[str], page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
-    tables = "\n\n".join(table(json.loads(Path(result).read_text())) for result in results)
+    tables = "\n\n".join(
+        table(json.loads(Path(result).read_text(encoding="utf-8"))) for result in results
+    )
     page.write_text(f"{before}{BEGIN}\n\n{tables}\n\n{END}{after}", encoding="utf-8")
 
 

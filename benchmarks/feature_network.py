@@ -86,7 +86,9 @@ def main() -> None:
     file = options.output / "features.safetensors"
     half = {k: v.half() if v.is_floating_point() else v for k, v in network.state_dict().items()}
     write_tensors(file, half, {"name": "mini-slices", "steps": str(steps)}, overwrite=True)
-    (options.output / "SHA256SUMS").write_text(f"{sha256_of(file)}  {file.name}\n")
+    (options.output / "SHA256SUMS").write_text(
+        f"{sha256_of(file)}  {file.name}\n", encoding="utf-8"
+    )
     _score(network, heads, [*_ct(options.data, held_out, True)], options.seed)
 
 
@@ -274,7 +276,7 @@ def _score(network: MiniSlices, heads: Heads, scans: list[Scan], seed: int) -> N
 
 
 def _held_out(data: Path) -> frozenset[str]:
-    lines = (data / "VALIDATION.txt").read_text().splitlines()
+    lines = (data / "VALIDATION.txt").read_text(encoding="utf-8").splitlines()
     return frozenset(line.strip() for line in lines if line.strip() and line[0] != "#")
 
 
@@ -283,7 +285,7 @@ def _ct(data: Path, held_out: frozenset[str], validation: bool) -> list[Scan]:
         names = [n for n in sorted(held_out) if (data / "ct" / n / "image.nii.gz").is_file()]
     else:
         table = Path(__file__).resolve().parents[1] / "docs" / "ct-cases.tsv"
-        lines = [line for line in table.read_text().splitlines() if line[:1] != "#"]
+        lines = [line for line in table.read_text(encoding="utf-8").splitlines() if line[:1] != "#"]
         rows = csv.DictReader(lines, delimiter="\t")
         names = [r["case"] for r in rows if r["use"] == "train" and r["case"] not in held_out]
     return [_scan(data / "ct" / n / "image.nii.gz", n, "CT", 2.0) for n in names]

@@ -32,7 +32,11 @@ def main() -> None:
         out = Path(folder) / "out"
         generate = ["generate", "--mask", str(mask), *words, "-o", str(out), "--retries", "0"]
         _row("generate", generate)
-        print(json.dumps(json.loads((out / "run.json").read_text())["seconds"], indent=2))
+        print(
+            json.dumps(
+                json.loads((out / "run.json").read_text(encoding="utf-8"))["seconds"], indent=2
+            )
+        )
 
 
 def _row(name: str, arguments: list[str]) -> None:

@@ -170,7 +170,7 @@ def run_fresh(
     command += ["--dtype", precision, "--size", *map(str, size), "--threads", str(threads)]
     if budget_bytes is not None:
         command += ["--budget-bytes", str(budget_bytes)]
-    run = subprocess.run(command, check=True, capture_output=True, text=True)
+    run = subprocess.run(command, check=True, capture_output=True, text=True, encoding="utf-8")
     predicted, measured = json.loads(run.stdout)
     return Outcome(name, stage, size, precision, budget_bytes, predicted, measured)
 

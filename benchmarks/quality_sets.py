@@ -34,7 +34,7 @@ COLUMNS = {
 
 def validation(data: Path) -> set[str]:
     """Subjects that no embedded model was trained on."""
-    lines = (data / "VALIDATION.txt").read_text().splitlines()
+    lines = (data / "VALIDATION.txt").read_text(encoding="utf-8").splitlines()
     return {line.strip() for line in lines if line.strip() and line[0] != "#"}
 
 

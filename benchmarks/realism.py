@@ -36,7 +36,7 @@ def main() -> int:
         print(f"residuals in the liver, {name}: {value:.3f} (bar under {SEEDS_BAR})")
     if options.json:
         content = {"real": real, "cases": rows, "between_seeds": between}
-        options.json.write_text(json.dumps(content, indent=2))
+        options.json.write_text(json.dumps(content, indent=2), encoding="utf-8")
     missed = any(row[name] < known.bar for row in rows.values() for name, known in KNOWN.items())
     return int(missed or any(value >= SEEDS_BAR for value in between.values()))
 

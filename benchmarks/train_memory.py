@@ -68,7 +68,7 @@ def measure(words: argparse.Namespace) -> str:
 
 
 def anonymous_bytes() -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
         if line.startswith("RssAnon"):
             return int(line.split()[1]) * 1024
     return 0

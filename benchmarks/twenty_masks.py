@@ -74,7 +74,9 @@ def main() -> int:
         value = _between(*(_case(options.work, name, seed) for seed in (0, 1)))
         print(f"residuals in the liver of two seeds, {name}: {value:.3f} (bar under {SEEDS_BAR})")
         missed += value >= SEEDS_BAR
-    (options.work / "figures.json").write_text(json.dumps({"rows": rows, "qc": passed}, indent=2))
+    (options.work / "figures.json").write_text(
+        json.dumps({"rows": rows, "qc": passed}, indent=2), encoding="utf-8"
+    )
     return int(missed > 0)
 
 

@@ -27,21 +27,21 @@ def test_the_name_appears_only_at_the_end(tmp_path):
 
 def test_a_failure_leaves_nothing(tmp_path):
     with pytest.raises(RuntimeError, match="half"), replacing(tmp_path / "a.txt") as temporary:
-        temporary.write_text("half")
+        temporary.write_text("half", encoding="utf-8")
         raise RuntimeError("half way")
     assert os.listdir(tmp_path) == []
 
 
 def test_a_failure_leaves_the_old_file_as_it_was(tmp_path):
     target = tmp_path / "a.txt"
-    target.write_text("old")
+    target.write_text("old", encoding="utf-8")
     with (
         pytest.raises(RuntimeError),
         replacing(target, overwrite=True) as temporary,
     ):
-        temporary.write_text("new")
+        temporary.write_text("new", encoding="utf-8")
         raise RuntimeError
-    assert target.read_text() == "old"
+    assert target.read_text(encoding="utf-8") == "old"
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
@@ -51,17 +51,17 @@ def test_nothing_is_overwritten_unasked(tmp_path):
     with pytest.raises(UsageError, match="exists already") as caught:
         write_text(target, "new")
     assert "--overwrite" in caught.value.hint
-    assert target.read_text() == "old"
+    assert target.read_text(encoding="utf-8") == "old"
     write_text(target, "new", overwrite=True)
-    assert target.read_text() == "new"
+    assert target.read_text(encoding="utf-8") == "new"
 
 
 def test_a_file_that_appears_meanwhile_is_not_overwritten(tmp_path):
     target = tmp_path / "a.txt"
     with pytest.raises(UsageError), replacing(target) as temporary:
-        temporary.write_text("ours")
-        target.write_text("theirs")
-    assert target.read_text() == "theirs"
+        temporary.write_text("ours", encoding="utf-8")
+        target.write_text("theirs", encoding="utf-8")
+    assert target.read_text(encoding="utf-8") == "theirs"
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_the_system_s_refusals_become_one_line(tmp_path, number, words):
 
 
 def test_a_folder_that_is_a_file_cannot_be_written_into(tmp_path):
-    (tmp_path / "taken").write_text("")
+    (tmp_path / "taken").write_text("", encoding="utf-8")
     with pytest.raises(OutputError):
         write_text(tmp_path / "taken" / "a.txt", "x")
 
@@ -108,7 +108,7 @@ def test_a_link_to_nothing_is_not_overwritten_either(tmp_path):
 
 
 def test_a_file_where_a_folder_is_needed_is_named(tmp_path):
-    (tmp_path / "file").write_text("x")
+    (tmp_path / "file").write_text("x", encoding="utf-8")
     for path in (tmp_path / "file" / "a.txt", tmp_path / "file" / "deep" / "a.txt"):
         with pytest.raises(OutputError, match=r"is a file, not a folder") as caught:
             write_text(path, "new")

@@ -50,6 +50,8 @@ def test_versions_import_nothing_heavy() -> None:
         "import sys; from synthct.record import versions; v = versions(); "
         "print('torch' in sys.modules, 'numpy' in v, 'python' in v)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, encoding="utf-8"
+    )
     assert done.stdout.split() == ["False", "True", "True"]
     assert versions()["synthct"]

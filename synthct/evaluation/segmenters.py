@@ -96,7 +96,7 @@ def _by_command(volume: Volume, command: str, device: str) -> LabelVolume:
         write_volume(image, volume)
         where = "gpu" if device.startswith("cuda") else device
         words = [command, "-i", str(image), "-o", str(out), "--ml", "--device", where]
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        done = subprocess.run(words, capture_output=True, text=True, check=False, encoding="utf-8")
         if done.returncode or not out.is_file():
             told = (done.stderr or done.stdout).strip()[-_LAST_LINES:]
             raise InputError(f"TotalSegmentator failed (exit {done.returncode}): {told}")

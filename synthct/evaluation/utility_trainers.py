@@ -97,7 +97,9 @@ class CommandTrainer:
         known: dict[str, Any] = {**places, "seed": seed}
         words = [_filled(word, known) for word in shlex.split(self.template)]
         try:
-            done = subprocess.run(words, capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                words, capture_output=True, text=True, check=False, encoding="utf-8"
+            )
         except OSError as error:
             raise UsageError(f"trainer {words[0]!r} cannot be run: {error.strerror}") from error
         if done.returncode:

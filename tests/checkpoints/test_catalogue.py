@@ -120,7 +120,7 @@ def test_somebody_elses_folder_in_the_cache_is_no_model(
     monkeypatch.setenv("SYNTHCT_HOME", str(tmp_path))
     for name, text in (("a", "[]"), ("b", "{"), ("c", '{"model": "nothing"}')):
         (tmp_path / name).mkdir()
-        (tmp_path / name / catalogue.IMPORT_RECORD).write_text(text)
+        (tmp_path / name / catalogue.IMPORT_RECORD).write_text(text, encoding="utf-8")
     assert catalogue.imported() == {}
 
 
@@ -134,7 +134,9 @@ def test_no_torch() -> None:
         "import sys; from synthct.checkpoints import catalogue, store; "
         "catalogue.entries(); print('torch' in sys.modules or 'monai' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, encoding="utf-8"
+    )
     assert done.stdout.strip() == "False"
 
 

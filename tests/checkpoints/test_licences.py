@@ -30,7 +30,7 @@ def test_a_noncommercial_one_waits_for_acceptance(caches: Path) -> None:
 
 def test_a_broken_record_asks_again(caches: Path) -> None:
     require_licence(MR, accept=True)
-    (caches / "synthct" / "licences.json").write_text("{")
+    (caches / "synthct" / "licences.json").write_text("{", encoding="utf-8")
     with pytest.raises(LicenceNotAccepted):
         require_licence(MR)
 

@@ -276,7 +276,7 @@ def test_what_is_not_there_is_missing(name: str, tmp_path: Path) -> None:
 
 def test_a_folder_or_another_kind_of_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "folder.safetensors").mkdir()
-    (tmp_path / "weights.txt").write_text("1 2 3")
+    (tmp_path / "weights.txt").write_text("1 2 3", encoding="utf-8")
     for name in ("folder.safetensors", "weights.txt"):
         with pytest.raises(WeightsError):
             read_tensors(tmp_path / name)

@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
     for role, name in ENTRY.files.by_role().items():
         save_file({role: np.zeros(3, dtype=np.float16)}, tmp_path / name)
         lines.append(f"{_sha256(tmp_path / name)}  {name}")
-    (tmp_path / store.CHECKSUMS).write_text("\n".join(lines) + "\n")
+    (tmp_path / store.CHECKSUMS).write_text("\n".join(lines) + "\n", encoding="utf-8")
     return tmp_path
 
 
@@ -68,7 +68,7 @@ def test_without_checksums_the_files_are_unlisted(folder: Path) -> None:
 
 
 def test_a_file_of_checksums_that_is_none(folder: Path) -> None:
-    (folder / store.CHECKSUMS).write_text("abc  vae.safetensors\n")
+    (folder / store.CHECKSUMS).write_text("abc  vae.safetensors\n", encoding="utf-8")
     with pytest.raises(DamagedWeights, match="line 1"):
         store.verify(ENTRY, folder)
 

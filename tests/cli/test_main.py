@@ -64,6 +64,7 @@ def test_module_and_command_agree_and_keep_the_exit_code() -> None:
         capture_output=True,
         text=True,
         check=False,
+        encoding="utf-8",
     )
     assert run.returncode == 3
     assert json.loads(run.stdout)["error"]["code"] == 3
@@ -77,6 +78,7 @@ def test_no_escape_codes_without_a_terminal_or_with_no_color() -> None:
         text=True,
         check=False,
         env={**os.environ, "NO_COLOR": "1", "TERM": "xterm-256color"},
+        encoding="utf-8",
     )
     assert run.returncode == 2
     assert "\x1b" not in run.stdout + run.stderr
@@ -132,7 +134,11 @@ def test_an_interrupt_is_130_in_one_message() -> None:
         "sys.exit(main.main(['mask', 'info', 'seg.nii.gz', '--json']))\n"
     )
     run = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        encoding="utf-8",
     )
     assert run.returncode == 130
     assert json.loads(run.stdout)["error"]["code"] == 130

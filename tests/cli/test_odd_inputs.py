@@ -164,14 +164,18 @@ def test_a_place_that_cannot_be_written(
     output: str, code: int, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _save(here / "seg.nii.gz", _labels())
-    (here / "file").write_text("text")
-    (here / "there.nii.gz").write_text("text")
+    (here / "file").write_text("text", encoding="utf-8")
+    (here / "there.nii.gz").write_text("text", encoding="utf-8")
     (here / "link.nii.gz").symlink_to("absent.nii.gz")
     (here / "folder").mkdir()
     before = sorted(here.rglob("*"))
     _refused(["mask", "convert", "seg.nii.gz", "-o", output], code, capsys)
     assert sorted(here.rglob("*")) == before
-    assert (here / "there.nii.gz").read_text() == (here / "file").read_text() == "text"
+    assert (
+        (here / "there.nii.gz").read_text(encoding="utf-8")
+        == (here / "file").read_text(encoding="utf-8")
+        == "text"
+    )
 
 
 def test_a_place_that_takes_no_files(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

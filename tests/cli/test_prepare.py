@@ -35,7 +35,7 @@ def scans(tmp_path: Path) -> Path:
 
 def test_json_counts_what_was_made(app: typer.Typer, scans: Path, tmp_path: Path) -> None:
     excluded = tmp_path / "never.txt"
-    excluded.write_text("two\n")
+    excluded.write_text("two\n", encoding="utf-8")
     words = ["prepare", str(scans), "-o", str(tmp_path / "data"), "--exclude", str(excluded)]
     result = CliRunner().invoke(app, [*words, "--json"])
     made = json.loads(result.stdout)

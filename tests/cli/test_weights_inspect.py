@@ -60,7 +60,7 @@ def test_inspect_of_a_header_alone(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_inspect_of_what_is_not_ours_is_exit_3(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "a.json").write_text("[1]")
+    (tmp_path / "a.json").write_text("[1]", encoding="utf-8")
     for name in ("a.json", "absent.nii.gz"):
         assert main(["inspect", str(tmp_path / name)]) == 3
         assert len(capsys.readouterr().err.strip().splitlines()) <= 3

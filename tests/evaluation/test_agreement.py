@@ -150,7 +150,7 @@ def script(tmp_path: Path) -> Path:
     path = tmp_path / "bright.pt"
     torch.jit.script(ByBrightness()).save(str(path))
     settings = {"labels": {"1": "liver", "2": "spleen"}, "spacing_mm": [2, 2, 2], "roi": [32] * 3}
-    path.with_suffix(".json").write_text(json.dumps(settings))
+    path.with_suffix(".json").write_text(json.dumps(settings), encoding="utf-8")
     return path
 
 
@@ -167,8 +167,10 @@ def test_a_torchscript_file_segments(script: Path) -> None:
 def test_on_its_own_spacing(script: Path) -> None:
     """The network sees 3 mm; the answer is on the volume's grid again."""
     hu, labels = patient()
-    settings = json.loads(script.with_suffix(".json").read_text()) | {"spacing_mm": [3, 3, 3]}
-    script.with_suffix(".json").write_text(json.dumps(settings))
+    settings = json.loads(script.with_suffix(".json").read_text(encoding="utf-8")) | {
+        "spacing_mm": [3, 3, 3]
+    }
+    script.with_suffix(".json").write_text(json.dumps(settings), encoding="utf-8")
     found = load_segmenter(str(script)).run(Volume(hu, GRID)).array
     assert found.shape == SHAPE
     assert dice(found == LIVER, labels == LIVER) > 0.8
@@ -187,7 +189,7 @@ nib.save(nib.Nifti1Image(labels.astype(np.uint8), image.affine), sys.argv[sys.ar
 
 def _command(folder: Path, text: str) -> None:
     path = folder / "TotalSegmentator"
-    path.write_text(text.format(python=sys.executable))
+    path.write_text(text.format(python=sys.executable), encoding="utf-8")
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
 
 
@@ -217,10 +219,10 @@ def test_a_command_that_fails_or_is_not_there(
 def test_what_is_no_segmenter(tmp_path: Path, script: Path) -> None:
     with pytest.raises(UsageError, match="no such file"):
         load_segmenter("nobody")
-    script.with_suffix(".json").write_text('{"labels": {"1": "hat"}}')
+    script.with_suffix(".json").write_text('{"labels": {"1": "hat"}}', encoding="utf-8")
     with pytest.raises(InputError, match="none of its labels"):
         load_segmenter(str(script))
-    script.with_suffix(".json").write_text("{")
+    script.with_suffix(".json").write_text("{", encoding="utf-8")
     with pytest.raises(InputError, match="no readable labels"):
         load_segmenter(str(script))
     script.with_suffix(".json").unlink()
@@ -248,10 +250,10 @@ def _bundle(folder: Path) -> Path:
         ]},
         "inferer": {"_target_": "SlidingWindowInferer", "roi_size": [32, 32, 32]},
     }  # fmt: skip
-    (folder / "configs" / "inference.json").write_text(json.dumps(config))
+    (folder / "configs" / "inference.json").write_text(json.dumps(config), encoding="utf-8")
     outputs = {"pred": {"channel_def": {"0": "background", "1": "liver"}}}
     meta = {"network_data_format": {"outputs": outputs}}
-    (folder / "configs" / "metadata.json").write_text(json.dumps(meta))
+    (folder / "configs" / "metadata.json").write_text(json.dumps(meta), encoding="utf-8")
     network = torch.nn.Conv3d(1, 2, 1)
     with torch.no_grad():
         network.weight[:] = torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1, 1)

@@ -67,7 +67,7 @@ def test_a_scheme_file_that_changed_is_another_scheme(
     file, cache = tmp_path / "own.json", FeatureCache(tmp_path / "cache")
     paths = []
     for organ in ("liver", "spleen"):
-        file.write_text(f'{{"5": "{organ}"}}')
+        file.write_text(f'{{"5": "{organ}"}}', encoding="utf-8")
         paths.append(cache.path(Case("a", *raw, scheme=str(file)), "ids", {}))
     assert paths[0] != paths[1]
     told = Case("a", *raw, scheme=str(file)).as_dict()

@@ -232,7 +232,7 @@ def test_the_batch_changes_nothing() -> None:
 
 def test_the_embedded_file_is_the_one_of_its_checksum() -> None:
     folder = embedded_folder("mini-slices")
-    written = (folder / "SHA256SUMS").read_text().split()[0]
+    written = (folder / "SHA256SUMS").read_text(encoding="utf-8").split()[0]
     extractor = load_extractor("mini-slices", {}, {}, "cpu")
     assert extractor.sha256 == written
     assert (folder / "features.safetensors").stat().st_size < 4 << 20

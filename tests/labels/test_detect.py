@@ -218,7 +218,9 @@ def test_a_folder_numbered_in_its_own_way_is_read_by_names_of_the_named_scheme()
 
 def test_a_file_of_the_user_s_is_a_hint_like_any_other(tmp_path: Path) -> None:
     path = tmp_path / "dataset.json"
-    path.write_text(json.dumps({"labels": {"background": 0, "spleen": 1, "liver": 2}}))
+    path.write_text(
+        json.dumps({"labels": {"background": 0, "spleen": 1, "liver": 2}}), encoding="utf-8"
+    )
     assert dict(detect([1, 2], {}, str(path)).scheme.maisi) == {1: 3, 2: 1}
     with pytest.raises(MaskError, match="contradict"):
         detect([1, 2], {1: "aorta", 2: "colon"}, str(path))

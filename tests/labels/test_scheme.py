@@ -151,7 +151,9 @@ def test_sources_of_body_nodules_and_hepatic_labels() -> None:
 def test_ids_are_those_that_came_with_the_shared_scans(
     shared_data: Path, name: str, heading: str
 ) -> None:
-    section = (shared_data / "LABELS.md").read_text().split(heading)[1].split("\n## ")[0]
+    section = (
+        (shared_data / "LABELS.md").read_text(encoding="utf-8").split(heading)[1].split("\n## ")[0]
+    )
     published = {int(i): n for i, n in re.findall(r"^(\d+) (\S+)$", section, re.MULTILINE)}
     assert dict(load_scheme(name).labels) == published
 

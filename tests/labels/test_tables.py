@@ -21,7 +21,9 @@ def write(folder: Path, name: str, content: object) -> str:
     if isinstance(content, bytes):
         path.write_bytes(content)
     else:
-        path.write_text(content if isinstance(content, str) else json.dumps(content))
+        path.write_text(
+            content if isinstance(content, str) else json.dumps(content), encoding="utf-8"
+        )
     return str(path)
 
 

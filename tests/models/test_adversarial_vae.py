@@ -56,7 +56,7 @@ def test_the_opponent_learns_beside_the_autoencoder(prepared: Path, tmp_path: Pa
     fit(task, _recipe(2), tmp_path)
     moved = [not torch.equal(a, b) for a, b in zip(before, task.critic.parameters(), strict=True)]
     assert all(moved)
-    log = (tmp_path / "log.csv").read_text().splitlines()[0].split(",")
+    log = (tmp_path / "log.csv").read_text(encoding="utf-8").splitlines()[0].split(",")
     assert {"adversarial", "perceptual", "critic", "kl_weight", "latent_std"} <= set(log)
 
 
@@ -137,7 +137,7 @@ def test_the_decoder_alone_keeps_every_latent(prepared: Path, tmp_path: Path) ->
     before, after = (read_tensors(f / "vae.safetensors") for f in (start, end))
     moved = {key for key in before if not torch.equal(before[key], after[key])}
     assert moved and all(key.startswith(("decoder.", "post_quant_conv.")) for key in moved)
-    record = json.loads((end / "maisi-vae" / "run.json").read_text())
+    record = json.loads((end / "maisi-vae" / "run.json").read_text(encoding="utf-8"))
     assert record["settings"]["loop"]["trainable"] == "decoder"
     assert "perceptual loss: " in record["notes"][0] == trained.notes[0]
 

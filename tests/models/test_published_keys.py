@@ -40,7 +40,7 @@ def test_every_published_key_and_shape(name: str, role: str) -> None:
 
 
 def _read(path: Path) -> dict[str, tuple[int, ...]]:
-    matches = [_LINE.match(line) for line in path.read_text().splitlines()]
+    matches = [_LINE.match(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return {
         m[1]: tuple(int(n) for n in m[2].split(",") if n.strip()) for m in matches if m is not None
     }

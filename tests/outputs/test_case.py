@@ -110,12 +110,12 @@ def test_any_file_in_the_way_refuses_the_case(role: str, rejected: bool, names: 
     place = names.rejected() if rejected else names
     path = place.by_role()[role]
     path.parent.mkdir(parents=True)
-    path.write_text("precious")
+    path.write_text("precious", encoding="utf-8")
     with pytest.raises(UsageError, match="exists already"):
         case.refuse_existing_cases([names])
     with pytest.raises(UsageError):
         write(names)
-    assert path.read_text() == "precious"
+    assert path.read_text(encoding="utf-8") == "precious"
     assert len([p for p in names.folder.rglob("*") if p.is_file()]) == 1
 
 
@@ -156,7 +156,7 @@ def test_resume_refuses_another_request(names: CaseNames) -> None:
 
 def test_resume_refuses_a_sidecar_that_is_not_ours(names: CaseNames) -> None:
     names.folder.mkdir()
-    names.sidecar.write_text("{}")
+    names.sidecar.write_text("{}", encoding="utf-8")
     with pytest.raises(UsageError):
         case.case_is_complete(names, SHA)
 
@@ -218,7 +218,7 @@ def test_kill_9_between_two_renames_is_an_incomplete_case(
 ) -> None:
     real = os.replace
     monkeypatch.setattr(os, "replace", lambda a, b: None if "json" in str(b) else real(a, b))
-    monkeypatch.setattr(case, "write_text", lambda p, t: p.write_text(t))
+    monkeypatch.setattr(case, "write_text", lambda p, t: p.write_text(t, encoding="utf-8"))
     write(names)
     assert names.image.exists()
     assert not names.sidecar.exists()
@@ -226,7 +226,7 @@ def test_kill_9_between_two_renames_is_an_incomplete_case(
 
 
 def test_an_output_folder_that_is_a_file(tmp_path: Path) -> None:
-    (tmp_path / "out").write_text("a file")
+    (tmp_path / "out").write_text("a file", encoding="utf-8")
     with pytest.raises(OutputError):
         case.require_writable(tmp_path / "out")
     with pytest.raises(SynthctError) as caught:
@@ -259,13 +259,13 @@ def _run(exit_code: int) -> RunRecord:
 def test_run_records_of_one_folder_are_kept_in_order(tmp_path: Path) -> None:
     for code in (0, 4, 7):
         path = case.write_run(tmp_path, _run(code))
-    document = json.loads(path.read_text())
+    document = json.loads(path.read_text(encoding="utf-8"))
     assert document["exit_code"] == 7
     assert [run["exit_code"] for run in document["earlier"]] == [0, 4]
     assert all("earlier" not in run for run in document["earlier"])
 
 
 def test_a_foreign_run_json_is_not_lost(tmp_path: Path) -> None:
-    (tmp_path / "run.json").write_text("my notes")
-    document = json.loads(case.write_run(tmp_path, _run(0)).read_text())
+    (tmp_path / "run.json").write_text("my notes", encoding="utf-8")
+    document = json.loads(case.write_run(tmp_path, _run(0)).read_text(encoding="utf-8"))
     assert document["earlier"] == [{"unreadable": "my notes"}]

@@ -41,7 +41,7 @@ def test_the_suffix_is_added_once() -> None:
 def test_what_is_no_latent(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     if kind == "text":
-        path.write_text("latent")
+        path.write_text("latent", encoding="utf-8")
     elif kind == "other":
         np.savez(path, image=LATENT)
     elif kind == "pickled":

@@ -51,7 +51,7 @@ def make_sidecar(**changes: object) -> Sidecar:
 
 def test_there_and_back(tmp_path: Path) -> None:
     sidecar = make_sidecar(qc={"passed": True, "checked": 3}, notes=["coarser inside"])
-    (tmp_path / "a.json").write_text(to_json(sidecar))
+    (tmp_path / "a.json").write_text(to_json(sidecar), encoding="utf-8")
     assert read_sidecar(tmp_path / "a.json") == sidecar
 
 
@@ -60,7 +60,7 @@ def test_it_says_synthetic_and_can_say_nothing_else(tmp_path: Path) -> None:
     assert document["synthetic"] is True
     assert document["notice"].startswith("SYNTHETIC")
     document["synthetic"] = False
-    (tmp_path / "a.json").write_text(json.dumps(document))
+    (tmp_path / "a.json").write_text(json.dumps(document), encoding="utf-8")
     with pytest.raises(InputError, match="synthetic"):
         read_sidecar(tmp_path / "a.json")
 
@@ -83,7 +83,7 @@ def test_the_description_fits_a_header_and_begins_synthetic(labels: bool) -> Non
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"synthetic": true}', "\x00\x01"])
 def test_what_is_no_record_is_refused(content: str, tmp_path: Path) -> None:
-    (tmp_path / "a.json").write_text(content)
+    (tmp_path / "a.json").write_text(content, encoding="utf-8")
     for kind in (Sidecar, RunRecord):
         with pytest.raises(InputError) as caught:
             read_record(tmp_path / "a.json", kind)  # type: ignore[type-var]

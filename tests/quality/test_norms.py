@@ -57,7 +57,7 @@ def test_known_medians(maisi_id: int, median_hu: float, accepted: bool) -> None:
 
 
 def test_a_file_of_the_same_form_is_read(tmp_path: Path) -> None:
-    (tmp_path / "n.toml").write_text(GOOD)
+    (tmp_path / "n.toml").write_text(GOOD, encoding="utf-8")
     norms = load_norms(tmp_path / "n.toml")
     assert norms.title == "mine" and list(norms.ids()) == [1]
     assert load_norms(BUILT_IN) == load_norms()
@@ -80,7 +80,7 @@ def test_a_file_of_the_same_form_is_read(tmp_path: Path) -> None:
 )
 def test_malformed_files_are_refused(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "norms.toml"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=said) as caught:
         load_norms(path)
     assert "\n" not in caught.value.message and str(path) in caught.value.message

@@ -211,10 +211,7 @@ print(resident("VmHWM") - before)
 def _growth_kib(who: str) -> int:
     script = _GROWTH.format(folder=str(Path(__file__).resolve().parents[2]), who=who)
     done = subprocess.run(
-        [sys.executable, "-c", script],
-        check=True,
-        capture_output=True,
-        text=True,
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True, encoding="utf-8"
     )
     return int(done.stdout.split()[-1])
 

@@ -32,7 +32,7 @@ def _work(rank: int, count: int, folder: str) -> None:
             for size in SIZES:
                 errors.append(_error(name, kept, size, team))
     dist.destroy_process_group()
-    Path(folder, f"worst-{rank}").write_text(str(max(errors)))
+    Path(folder, f"worst-{rank}").write_text(str(max(errors)), encoding="utf-8")
 
 
 def _meet(rank: int, count: int, folder: str) -> None:
@@ -77,14 +77,16 @@ def _work_in_little(rank: int, count: int, folder: str) -> None:
     got = run(layers, x, dtype=torch.float64, team=Workers())
     dist.destroy_process_group()
     assert got is not None
-    Path(folder, f"worst-{rank}").write_text(str(relative_error(got, whole(layers, x))))
-    Path(folder, f"tried-{rank}").write_text(str(tried))
+    Path(folder, f"worst-{rank}").write_text(
+        str(relative_error(got, whole(layers, x))), encoding="utf-8"
+    )
+    Path(folder, f"tried-{rank}").write_text(str(tried), encoding="utf-8")
 
 
 def test_memory_that_runs_out_for_one_makes_all_plan_again(tmp_path: Path) -> None:
     mp.spawn(_work_in_little, args=(2, str(tmp_path)), nprocs=2)
-    assert max(float(path.read_text()) for path in tmp_path.glob("worst-*")) < 1e-12
-    tried = [json.loads(path.read_text()) for path in tmp_path.glob("tried-*")]
+    assert max(float(path.read_text(encoding="utf-8")) for path in tmp_path.glob("worst-*")) < 1e-12
+    tried = [json.loads(path.read_text(encoding="utf-8")) for path in tmp_path.glob("tried-*")]
     assert tried[0] == tried[1] == sorted(tried[0], reverse=True)
     assert len(set(tried[0])) == 2
 
@@ -114,6 +116,6 @@ def _held(todo: Schedule, index: int, count: int, rank: int) -> int:
 @pytest.mark.parametrize("count", [2, 3])
 def test_workers_equal_one_process(tmp_path: Path, count: int) -> None:
     mp.spawn(_work, args=(count, str(tmp_path)), nprocs=count)
-    worst = [float(path.read_text()) for path in tmp_path.glob("worst-*")]
+    worst = [float(path.read_text(encoding="utf-8")) for path in tmp_path.glob("worst-*")]
     assert len(worst) == count
     assert max(worst) < 1e-12

@@ -53,7 +53,7 @@ def test_it_learns(tmp_path: Path) -> None:
     task = Line()
     fit(task, _recipe(300), tmp_path)
     assert task.net.weight.item() == pytest.approx(2, abs=0.1)
-    assert (tmp_path / "log.csv").read_text().count("\n") == 61
+    assert (tmp_path / "log.csv").read_text(encoding="utf-8").count("\n") == 61
 
 
 def test_twenty_steps_are_ten_and_ten_resumed(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_it_stops_early_when_nothing_gets_better(tmp_path: Path) -> None:
     task = Judged()
     ended = fit(task, replace(_recipe(100), validate_every=5, patience=2), tmp_path)
     assert (ended.early, ended.step, task.looks) == (True, 25, 5)
-    with (tmp_path / "validation.csv").open() as file:
+    with (tmp_path / "validation.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [float(row["score"]) for row in rows] == [2, 1, 0, 1, 2]
     with Image.open(tmp_path / "pictures/step-0000025.png") as picture:
@@ -210,8 +210,8 @@ def test_patience_is_remembered_over_a_stop(tmp_path: Path) -> None:
 
 def test_a_summary_with_curves_stands_at_the_end(tmp_path: Path) -> None:
     fit(Judged(), replace(_recipe(20), validate_every=5), tmp_path)
-    page = (tmp_path / "summary.html").read_text()
+    page = (tmp_path / "summary.html").read_text(encoding="utf-8")
     assert page.count("<polyline") >= 4
     assert "pictures/step-0000020.png" in page
-    last = (tmp_path / "log.csv").read_text().splitlines()[-1].split(",")
+    last = (tmp_path / "log.csv").read_text(encoding="utf-8").splitlines()[-1].split(",")
     assert f"last {float(last[2]):.4g}" in page

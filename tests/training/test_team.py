@@ -26,7 +26,13 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command += ["-m", "tests.training.data_parallel", str(folder)]
     environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        command, cwd=root, env=environment, capture_output=True, text=True, check=False
+        command,
+        cwd=root,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        encoding="utf-8",
     )
     assert done.returncode == 0, done.stderr
     return folder

@@ -47,7 +47,7 @@ def test_a_case_stands_once() -> None:
 @pytest.mark.parametrize("text", ["", "case\tsubject\n", "\t".join(COLUMNS) + "\nonly one cell\n"])
 def test_files_that_are_no_manifest(tmp_path: Path, text: str) -> None:
     path = tmp_path / "manifest.tsv"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     with pytest.raises(InputError):
         read_manifest(path)
 

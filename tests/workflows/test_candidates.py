@@ -87,7 +87,7 @@ def collection(folder: Path, tmp_path: Path) -> Path:
         rows.append({**rows[2], "pseudo_label_filename": "./source/gone.nii.gz"})
     rows[0] |= {"top_region_index": [0, 1, 0, 0], "bottom_region_index": [0, 0, 1, 0]}
     table = place / "candidate_masks_flexible_size_and_spacing_4000.json"
-    table.write_text(json.dumps(rows))
+    table.write_text(json.dumps(rows), encoding="utf-8")
     return place
 
 
@@ -150,12 +150,15 @@ def test_published_masks_that_were_fetched_are_chosen_where_no_sizes_are_wished_
         (lambda place: (place / f"{COLLECTION}.zip").unlink(), "not there"),
         (lambda place: (place / f"{COLLECTION}.zip").write_bytes(b"PK"), "zip"),
         (lambda place: next(place.glob("*.json")).unlink(), "table"),
-        (lambda place: next(place.glob("*.json")).write_text("{"), "JSON"),
-        (lambda place: next(place.glob("*.json")).write_text("{}"), "no table"),
-        (lambda place: next(place.glob("*.json")).write_text("[{}]"), "pseudo_label_filename"),
+        (lambda place: next(place.glob("*.json")).write_text("{", encoding="utf-8"), "JSON"),
+        (lambda place: next(place.glob("*.json")).write_text("{}", encoding="utf-8"), "no table"),
+        (
+            lambda place: next(place.glob("*.json")).write_text("[{}]", encoding="utf-8"),
+            "pseudo_label_filename",
+        ),
         (
             lambda place: next(place.glob("*.json")).write_text(
-                '[{"pseudo_label_filename": "source/head/mask.head.nii.gz"}]'
+                '[{"pseudo_label_filename": "source/head/mask.head.nii.gz"}]', encoding="utf-8"
             ),
             "lacks",
         ),
@@ -174,10 +177,10 @@ def test_a_name_that_leads_out_of_the_collection_is_not_followed(
     collection: Path, folder: Path
 ) -> None:
     table = next(collection.glob("*.json"))
-    rows = json.loads(table.read_text())
+    rows = json.loads(table.read_text(encoding="utf-8"))
     (collection / f"{COLLECTION}.zip").unlink()
     away = folder / "head.nii.gz"
     for name in (str(away), f"../../{away.name}", "../plain.nii.gz"):
-        table.write_text(json.dumps([{**rows[2], "pseudo_label_filename": name}]))
+        table.write_text(json.dumps([{**rows[2], "pseudo_label_filename": name}]), encoding="utf-8")
         with pytest.raises(InputError):
             choose(table)

@@ -20,7 +20,7 @@ def scans(tmp_path: Path) -> Path:
 
 
 def table(path: Path, *rows: tuple[str, ...]) -> Path:
-    path.write_text("\n".join("\t".join(row) for row in (COLUMNS, *rows)) + "\n")
+    path.write_text("\n".join("\t".join(row) for row in (COLUMNS, *rows)) + "\n", encoding="utf-8")
     return path
 
 
@@ -34,7 +34,7 @@ def test_scans_and_their_labels_are_found(scans: Path) -> None:
 
 def test_excluded_cases_and_subjects_are_for_validation(scans: Path, tmp_path: Path) -> None:
     listed = tmp_path / "never.txt"
-    listed.write_text("# never trained on\nb\nsomeone  # a subject\n\n")
+    listed.write_text("# never trained on\nb\nsomeone  # a subject\n\n", encoding="utf-8")
     named = table(tmp_path / "t.tsv", ("a", "someone", "train", "complete", "", "", ""))
     plans = plan_cases(scans, table=named, excluded=read_excluded(listed))
     assert [p.use for p in plans] == ["validation", "validation", "train"]

@@ -138,6 +138,10 @@ def test_check_loads_no_torch(mask: Path) -> None:
         "sys.exit('torch was loaded' if loaded else code if code not in (0, 6) else 0)\n"
     )
     run = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        encoding="utf-8",
     )
     assert run.returncode == 0, run.stderr

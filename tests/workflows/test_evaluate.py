@@ -47,7 +47,7 @@ def report(folders: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory)
 
 
 def test_every_number_has_its_protocol(report: Path) -> None:
-    document = json.loads((report / "report.json").read_text())
+    document = json.loads((report / "report.json").read_text(encoding="utf-8"))
     assert list(document["metrics"]) == METRICS
     assert len(document["cases"]["real"]) == 3
     assert all(len(case["sha256"]) == 64 for case in document["cases"]["synthetic"])
@@ -58,11 +58,11 @@ def test_every_number_has_its_protocol(report: Path) -> None:
                 interval = number["interval"]
                 assert interval["low"] <= number["value"] <= interval["high"]
     assert any("few" in line for line in document["warnings"])
-    assert str(report.parent) not in (report / "report.json").read_text()
+    assert str(report.parent) not in (report / "report.json").read_text(encoding="utf-8")
 
 
 def test_the_page_stands_alone(report: Path) -> None:
-    page = (report / "report.html").read_text()
+    page = (report / "report.html").read_text(encoding="utf-8")
     assert "data:image/png;base64," in page
     assert "http" not in page and "Worst cases" in page
     assert "mini-slices" in page and "no Inception" in page
@@ -179,7 +179,7 @@ def test_masks_of_two_schemes(tmp_path: Path) -> None:
 
     assert organs("totalsegmentator") == {"liver"}
     assert organs("maisi") == {"right kidney"}
-    written = json.loads((output / "report.json").read_text())["cases"]
+    written = json.loads((output / "report.json").read_text(encoding="utf-8"))["cases"]
     assert written["real"][0]["scheme"] == "maisi" and written["synthetic"][0]["scheme"] == "auto"
     with pytest.raises(InputError, match="r_dseg"):
         evaluate(real, synthetic, metrics=["agreement"], settings=SMALL)
@@ -200,7 +200,7 @@ def test_two_processes_find_the_numbers_of_one(folders: tuple[Path, Path], tmp_p
     )
     alone = evaluate(*folders, metrics=["kid", "fid"], settings=SMALL)
     assert alone is not None
-    document = json.loads((tmp_path / "two" / "report.json").read_text())
+    document = json.loads((tmp_path / "two" / "report.json").read_text(encoding="utf-8"))
     for measured in alone.measured:
         written = document["metrics"][measured.name]["numbers"]
         found = {number["name"]: number["value"] for number in written}

@@ -80,12 +80,12 @@ def test_arms_and_folds(folders: tuple[Path, Path], tmp_path: Path) -> None:
     by_arm = {c.arm: c for c in report.arms}
     assert by_arm["real+1"].mean > by_arm["real"].mean
     assert by_arm["real+1"].p == pytest.approx(2 / 2**6, abs=0.01)  # six of six better
-    written = json.loads((tmp_path / "out" / REPORT).read_text())
+    written = json.loads((tmp_path / "out" / REPORT).read_text(encoding="utf-8"))
     files = written["protocol"]["sha256"]
     assert len({*files["real"].values(), *files["synthetic"].values()}) == 12
     assert set(written["scores"]["real"]) == {f"p{n}" for n in range(6)}
     assert (tmp_path / "out" / PLOT).read_bytes().startswith(b"\x89PNG")
-    lines = (tmp_path / "out" / TABLE).read_text().splitlines()
+    lines = (tmp_path / "out" / TABLE).read_text(encoding="utf-8").splitlines()
     assert len(lines) == 1 + 3 * 3
     with pytest.raises(UsageError, match="exists"):
         evaluate_utility(*folders, organs=["liver"], trainer=trainer, output=tmp_path / "out")
@@ -115,7 +115,7 @@ def test_masks_of_test_cases_and_subjects_keep_synthetic_cases_out(
     assert any("left out of its fold" in line for line in report.warnings)
     assert any("fewer than asked" not in line for line in report.warnings)
     subjects = tmp_path / "subjects.tsv"
-    subjects.write_text("".join(f"p{n}\tperson{n // 2}\n" for n in range(6)))
+    subjects.write_text("".join(f"p{n}\tperson{n // 2}\n" for n in range(6)), encoding="utf-8")
     trainer = Growing()
     evaluate_utility(
         *folders, organs=["liver"], ratios=[1], folds=3, spacing_mm=6.0, trainer=trainer,
@@ -142,7 +142,7 @@ for path in (test / "images").iterdir():
 
 def test_a_command_trains_through_files(folders: tuple[Path, Path], tmp_path: Path) -> None:
     script = tmp_path / "train.py"
-    script.write_text(TRAINER)
+    script.write_text(TRAINER, encoding="utf-8")
     template = f"{sys.executable} {script} {{train}} {{test}} {{out}}"
     report = evaluate_utility(
         *folders, organs=["liver", "spleen"], ratios=[1], folds=2, spacing_mm=6.0, trainer=template
@@ -163,27 +163,31 @@ def test_a_study_that_was_killed_goes_on_to_the_same_numbers(
     folders: tuple[Path, Path], tmp_path: Path
 ) -> None:
     script = tmp_path / "train.py"
-    script.write_text(TRAINER.replace("import sys", "import os, signal, sys") + COUNTING)
+    script.write_text(
+        TRAINER.replace("import sys", "import os, signal, sys") + COUNTING, encoding="utf-8"
+    )
     dies, calls = script.with_suffix(".dies"), script.with_suffix(".calls")
     how: dict[str, Any] = {
         "organs": ["liver"], "ratios": [1], "folds": 2, "spacing_mm": 6.0,
         "trainer": f"{sys.executable} {script} {{train}} {{test}} {{out}}",
     }  # fmt: skip
-    dies.write_text("0")
+    dies.write_text("0", encoding="utf-8")
     whole = evaluate_utility(*folders, output=tmp_path / "whole", **how)
     calls.unlink()
-    dies.write_text("4")
+    dies.write_text("4", encoding="utf-8")
     with pytest.raises(InputError, match="failed"):
         evaluate_utility(*folders, output=tmp_path / "out", **how)
     assert not (tmp_path / "out" / REPORT).exists()
     resumed = evaluate_utility(*folders, output=tmp_path / "out", **how)
     assert resumed.as_dict() == whole.as_dict()
-    assert len(calls.read_text()) == 6 + 1, "the one that died, and no other, was done again"
+    assert len(calls.read_text(encoding="utf-8")) == 6 + 1, (
+        "the one that died, and no other, was done again"
+    )
     evaluate_utility(*folders, output=tmp_path / "out", overwrite=True, **how | {"seed": 1})
-    assert len(calls.read_text()) == 7 + 6, "another seed is another training"
-    script.write_text(script.read_text() + "# another program\n")
+    assert len(calls.read_text(encoding="utf-8")) == 7 + 6, "another seed is another training"
+    script.write_text(script.read_text(encoding="utf-8") + "# another program\n", encoding="utf-8")
     evaluate_utility(*folders, output=tmp_path / "out", overwrite=True, **how)
-    assert len(calls.read_text()) == 13 + 6, "another program is another training"
+    assert len(calls.read_text(encoding="utf-8")) == 13 + 6, "another program is another training"
 
 
 def test_what_was_kept_of_a_training_is_used_only_where_it_is_whole(
@@ -196,7 +200,7 @@ def test_what_was_kept_of_a_training_is_used_only_where_it_is_whole(
     first = evaluate_utility(*folders, **how)
     kept = sorted((tmp_path / "cache" / "utility").iterdir())
     assert len(kept) == 6
-    kept[0].write_text(kept[0].read_text()[:20])
+    kept[0].write_text(kept[0].read_text(encoding="utf-8")[:20], encoding="utf-8")
     stamps = {path: path.stat().st_mtime_ns for path in kept}
     assert evaluate_utility(*folders, **how).as_dict() == first.as_dict()
     again = [path for path in kept if path.stat().st_mtime_ns != stamps[path]]
@@ -239,7 +243,9 @@ def test_the_small_network_through_the_command_line(
     assert all(0 <= row["mean"] <= 1 and row["pairs"] == 6 for row in document["arms"])
     trainer = document["protocol"]["trainer"]
     assert (trainer["network"], trainer["steps"], trainer["patch"]) == ("MONAI BasicUNet", 1, 32)
-    assert (tmp_path / PLOT).exists() and document == json.loads((tmp_path / REPORT).read_text())
+    assert (tmp_path / PLOT).exists() and document == json.loads(
+        (tmp_path / REPORT).read_text(encoding="utf-8")
+    )
 
 
 @pytest.mark.slow

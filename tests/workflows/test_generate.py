@@ -84,7 +84,7 @@ def test_two_seeds_differ_and_one_repeats(
 
 def test_the_sidecar_tells_everything(run: tuple[GenerateReport, Path]) -> None:
     _, folder = run
-    sidecar = json.loads((folder / "rejected" / "seg_seed-4.json").read_text())
+    sidecar = json.loads((folder / "rejected" / "seg_seed-4.json").read_text(encoding="utf-8"))
     assert sidecar["synthetic"] is True
     assert sidecar["sampling"]["seed"] == 4
     assert sidecar["sampling"]["steps"] == 1

@@ -107,7 +107,7 @@ def test_a_volume_that_is_not_ours(description: str, tmp_path: Path) -> None:
 
 
 def test_what_is_no_file_or_no_record(tmp_path: Path) -> None:
-    (tmp_path / "a.json").write_text("{}")
+    (tmp_path / "a.json").write_text("{}", encoding="utf-8")
     (tmp_path / "a.png").write_bytes(b"\x89PNG")
     (tmp_path / "a.nii.gz").write_bytes(b"\x1f\x8b\x08 not a volume")
     for name in ("absent.nii.gz", "a.json", "a.png", "a.nii.gz", "."):

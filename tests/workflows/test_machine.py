@@ -59,7 +59,7 @@ def test_devices_by_files_and_builds(
     for n in range(shown):
         (tmp_path / f"nvidia{n}").touch()
     (tmp_path / "nvidiactl").touch()
-    (tmp_path / "version.py").write_text(f"__version__ = '2'\n{built}\n")
+    (tmp_path / "version.py").write_text(f"__version__ = '2'\n{built}\n", encoding="utf-8")
     origin = SimpleNamespace(origin=str(tmp_path / "__init__.py"))
     monkeypatch.setattr(machine, "find_spec", lambda name: origin)
     monkeypatch.setattr(machine, "_DEVICES", tmp_path)
@@ -96,13 +96,13 @@ def test_room_is_a_share_of_what_is_free(tmp_path: Path) -> None:
 
 def test_a_container_s_limit_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     info, limit = tmp_path / "meminfo", tmp_path / "memory.max"
-    info.write_text("MemTotal:       1000 kB\nMemAvailable:    500 kB\n")
+    info.write_text("MemTotal:       1000 kB\nMemAvailable:    500 kB\n", encoding="utf-8")
     monkeypatch.setattr(machine, "_MEMORY_INFO", info)
     monkeypatch.setattr(machine, "_CONTAINER_LIMIT", limit)
     assert machine.usable_memory("cpu") == int(0.8 * 1000 * 1024)
     assert machine.host_room() == int(0.8 * 500 * 1024)
-    limit.write_text("102400\n")
+    limit.write_text("102400\n", encoding="utf-8")
     assert machine.usable_memory("cpu") == int(0.8 * 102400)
-    limit.write_text("max\n")
+    limit.write_text("max\n", encoding="utf-8")
     assert machine.usable_memory("cpu") == int(0.8 * 1000 * 1024)
     assert machine.usable_memory("cuda") is None

@@ -119,7 +119,9 @@ def test_a_pair_from_a_wish(random_weights: Path, small_views: Path) -> None:
     """The mask generator of the published size; its image by the embedded model's networks."""
     weights = _published(small_views, wishes.MASK_MODEL)
     table = weights / catalogue.entry(wishes.MASK_MODEL).data["organ-sizes"].name
-    table.write_text('[{"organ_size": [0.5, 0.5, 0.5, 0.5, 0.5, -1, -1, 0.3, -1, -1]}]')
+    table.write_text(
+        '[{"organ_size": [0.5, 0.5, 0.5, 0.5, 0.5, -1, -1, 0.3, -1, -1]}]', encoding="utf-8"
+    )
     words = ["--organ-size", "liver=0.5", "--mask-steps", "1", "--mask-weights", str(weights)]
     words += ["--weights", str(random_weights), "--steps", "1", "--body", "none"]
     out = small_views / "o"

@@ -134,6 +134,10 @@ def test_plan_loads_no_torch() -> None:
         "sys.exit('torch was loaded' if {'torch', 'monai'} & set(sys.modules) else code)\n"
     )
     run = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        encoding="utf-8",
     )
     assert run.returncode == 0, run.stderr

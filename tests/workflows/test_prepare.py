@@ -42,7 +42,7 @@ def request_(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PrepareRequest:
     write_scan(scans / "labelled", labels=True)
     write_scan(scans / "plain")
     write_scan(scans / "kept")
-    (tmp_path / "never.txt").write_text("kept\n")
+    (tmp_path / "never.txt").write_text("kept\n", encoding="utf-8")
     return PrepareRequest(
         scans, tmp_path / "data", tmp_path / "never.txt", phantoms=1, labels="totalsegmentator"
     )
@@ -141,7 +141,7 @@ def test_pseudo_labels_of_a_real_scan(shared_data: Path, tmp_path: Path) -> None
     rows = "lidc-0001\t\ttrain\tcomplete\ttotalsegmentator\t\t\n"
     rows += "lungfcp-01-0001\t\ttrain\tnone\t\tlidc-0001\t\n"
     columns = "case\tsubject\tuse\tlabels\tids\tatlas\treason\n"
-    (tmp_path / "cases.tsv").write_text(columns + rows)
+    (tmp_path / "cases.tsv").write_text(columns + rows, encoding="utf-8")
     request = PrepareRequest(
         scans, tmp_path / "data", cases=tmp_path / "cases.tsv", pseudo_labels=True
     )
@@ -169,7 +169,7 @@ def test_side_by_side_is_the_same_to_the_bit(request_: PrepareRequest, tmp_path:
 
 def test_nothing_left_to_train_on_is_refused(request_: PrepareRequest) -> None:
     assert request_.excluded is not None
-    request_.excluded.write_text("kept\nplain\nlabelled\n")
+    request_.excluded.write_text("kept\nplain\nlabelled\n", encoding="utf-8")
     with pytest.raises(InputError, match="none of 3 scans is left to train on"):
         prepare(request_)
     assert not request_.output.exists()
@@ -177,7 +177,7 @@ def test_nothing_left_to_train_on_is_refused(request_: PrepareRequest) -> None:
 
 def test_a_validation_list_that_names_nobody_is_refused(request_: PrepareRequest) -> None:
     assert request_.excluded is not None
-    request_.excluded.write_text("somebody-else\n")
+    request_.excluded.write_text("somebody-else\n", encoding="utf-8")
     with pytest.raises(InputError, match="to keep for validation") as error:
         prepare(request_)
     assert "plain" in str(error.value.hint)
@@ -218,7 +218,7 @@ def files_in(data: Path) -> set[str]:
 def test_a_case_excluded_later_is_trained_on_no_more(request_: PrepareRequest) -> None:
     prepare(request_)
     assert request_.excluded is not None
-    request_.excluded.write_text("kept\nlabelled\n")
+    request_.excluded.write_text("kept\nlabelled\n", encoding="utf-8")
     result = prepare(request_)
     assert trained_on(request_.output) == {"plain", "phantom-000"}
     assert {"images/labelled.npz", "pairs/labelled.npz"} == set(result.removed)
@@ -239,7 +239,8 @@ def test_what_is_asked_for_no_more_is_trained_on_no_more(
     use, labels = ("skip" if left_out == "skip" else ""), ("none" if left_out == "labels" else "")
     (tmp_path / "cases.tsv").write_text(
         "case\tsubject\tuse\tlabels\tids\tatlas\treason\n"
-        f"labelled\t\t{use}\t{labels}\t\t\tasked for\n"
+        f"labelled\t\t{use}\t{labels}\t\t\tasked for\n",
+        encoding="utf-8",
     )
     fewer = 1 if left_out == "phantoms" else 0  # 0: those that are there stay
     prepare(replace(request_, cases=tmp_path / "cases.tsv", phantoms=fewer))
@@ -259,13 +260,14 @@ def test_both_scans_of_a_person_change_sides_together(
 ) -> None:
     (tmp_path / "cases.tsv").write_text(
         "case\tsubject\tuse\tlabels\tids\tatlas\treason\n"
-        "labelled\tanna\t\t\t\t\t\nplain\tanna\t\t\t\t\t\n"
+        "labelled\tanna\t\t\t\t\t\nplain\tanna\t\t\t\t\t\n",
+        encoding="utf-8",
     )
     write_scan(request_.scans / "other")
     wish = replace(request_, cases=tmp_path / "cases.tsv")
     prepare(wish)
     assert wish.excluded is not None
-    wish.excluded.write_text("kept\nanna\n")
+    wish.excluded.write_text("kept\nanna\n", encoding="utf-8")
     result = prepare(wish)
     assert {row.case for row in result.manifest.split("validation")} == {
         "kept",
@@ -280,7 +282,7 @@ def test_an_interrupted_run_trains_on_nothing_that_was_excluded(
 ) -> None:
     prepare(request_)
     assert request_.excluded is not None
-    request_.excluded.write_text("kept\nlabelled\n")
+    request_.excluded.write_text("kept\nlabelled\n", encoding="utf-8")
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
@@ -297,11 +299,11 @@ def test_a_scan_of_an_earlier_folder_stays_until_it_is_excluded(
     prepare(request_)
     write_scan(tmp_path / "more/new")
     write_scan(tmp_path / "more/apart")
-    (tmp_path / "never.txt").write_text("kept\napart\n")
+    (tmp_path / "never.txt").write_text("kept\napart\n", encoding="utf-8")
     wish = replace(request_, scans=tmp_path / "more")
     prepare(wish)
     assert trained_on(wish.output) == {"plain", "labelled", "phantom-000", "new"}
-    (tmp_path / "never.txt").write_text("kept\napart\nplain\n")
+    (tmp_path / "never.txt").write_text("kept\napart\nplain\n", encoding="utf-8")
     prepare(wish)
     assert trained_on(wish.output) == {"labelled", "phantom-000", "new"}
 
@@ -314,9 +316,9 @@ def test_only_files_that_prepare_made_are_removed(request_: PrepareRequest) -> N
     np.save(open(images / "array.npz", "wb"), np.zeros(3))  # noqa: SIM115
     (images / "plain.npz").rename(images / "renamed.npz")
     (images / "link.npz").symlink_to(images / "labelled.npz")
-    (images / "notes.txt").write_text("mine")
+    (images / "notes.txt").write_text("mine", encoding="utf-8")
     assert request_.excluded is not None
-    request_.excluded.write_text("kept\nlabelled\n")
+    request_.excluded.write_text("kept\nlabelled\n", encoding="utf-8")
     prepare(request_)
     assert {p.name for p in images.iterdir()} == {
         *("mine.npz", "half.npz", "array.npz", "renamed.npz", "link.npz", "notes.txt"),
@@ -353,6 +355,6 @@ def test_latents_go_with_their_cases(request_: PrepareRequest) -> None:
             (data / name).parent.mkdir(parents=True, exist_ok=True)
             np.savez(data / name, mean=np.zeros(3), meta=stored["meta"])
     assert request_.excluded is not None
-    request_.excluded.write_text("kept\nlabelled\n")
+    request_.excluded.write_text("kept\nlabelled\n", encoding="utf-8")
     assert set(latents) < set(prepare(request_).removed)
     assert (data / "latents/plain.npz").is_file() and not (data / "latents/pairs").exists()

@@ -45,9 +45,10 @@ def request_(tmp_path: Path) -> PrepareRequest:
     head = np.random.default_rng(0).uniform(0, 30, SHAPE).astype(np.float32)
     head[10:38, 8:32, :18] += 900
     write(scans / "head/t1.nii.gz", head)
-    (tmp_path / "never.txt").write_text("kept\n")
+    (tmp_path / "never.txt").write_text("kept\n", encoding="utf-8")
     (tmp_path / "cases.tsv").write_text(
-        "case\tsubject\tuse\tlabels\tids\tatlas\treason\nplain\t\t\t\t\tlabelled\t\n"
+        "case\tsubject\tuse\tlabels\tids\tatlas\treason\nplain\t\t\t\t\tlabelled\t\n",
+        encoding="utf-8",
     )
     return PrepareRequest(
         scans,

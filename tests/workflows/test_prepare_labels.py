@@ -141,7 +141,7 @@ def kept_apart(folder: Path, ids: np.ndarray, affine: np.ndarray) -> PrepareRequ
         nib.save(nib.Nifti1Image(scan(), AFFINE), folder / "scans" / case / "image.nii.gz")
     for case in "ab":
         nib.save(nib.Nifti1Image(ids, affine), folder / "scans" / case / "labels.nii.gz")
-    (folder / "never.txt").write_text("a\nc\n")
+    (folder / "never.txt").write_text("a\nc\n", encoding="utf-8")
     return PrepareRequest(
         folder / "scans", folder / "data", folder / "never.txt", labels="totalsegmentator"
     )

@@ -40,7 +40,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     brain = np.zeros(SHAPE)
     brain[7:14, 6:13, 5:12] = 100 + rng.random((7, 7, 7))
     _write(folder / "scans" / "bare" / "bare_T1w.nii.gz", brain)
-    (folder / "never.txt").write_text("sub2\n")
+    (folder / "never.txt").write_text("sub2\n", encoding="utf-8")
     result = prepare(
         PrepareRequest(folder / "scans", folder / "data", excluded=folder / "never.txt")
     )

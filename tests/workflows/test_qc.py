@@ -118,7 +118,7 @@ def test_dropped_organs_are_no_envelope(tmp_path: Path) -> None:
     array = as_totalsegmentator(labels).array.copy()
     array[array == 6] = 90
     (tmp_path / "own.toml").write_text(
-        'name = "own"\n[labels]\nface = 90\nliver = 5\nspleen = 1\npancreas = 7\n'
+        'name = "own"\n[labels]\nface = 90\nliver = 5\nspleen = 1\npancreas = 7\n', encoding="utf-8"
     )
     array[~np.isin(array, (90, 5, 1, 7))] = 0
     put(tmp_path, "a", (volume, labels.with_array(array)), names={})

@@ -198,7 +198,7 @@ def test_every_stage_judges_itself_on_unseen_scans(
     shutil.copy(data / "images" / "a.npz", data / "validation" / "a.npz")
     shutil.copy(data / "pairs" / "a.npz", data / "validation" / "b.npz")
     folder = look("run")
-    rows = (folder / "validation.csv").read_text().splitlines()
+    rows = (folder / "validation.csv").read_text(encoding="utf-8").splitlines()
     names = rows[0].split(",")
     assert len(rows) == 3 and names[1] == ("l1" if task == "maisi-vae" else "error")
     assert all(np.isfinite([float(value) for value in row.split(",")]).all() for row in rows[1:])

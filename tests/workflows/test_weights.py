@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
         save_file({"a": np.zeros(3, dtype=np.float16)}, tmp_path / name)
         digest = hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
         lines.append(f"{digest}  {name}")
-    (tmp_path / "SHA256SUMS").write_text("\n".join(lines))
+    (tmp_path / "SHA256SUMS").write_text("\n".join(lines), encoding="utf-8")
     return tmp_path
 
 

@@ -288,7 +288,7 @@ def test_an_empty_or_wrong_folder_is_exit_6(
     if content != "absent":
         folder.mkdir()
     if content == "text":
-        (folder / "readme.txt").write_text("weights")
+        (folder / "readme.txt").write_text("weights", encoding="utf-8")
     if content == "another network":
         torch.save({"layer.weight": torch.zeros(3)}, folder / "model.pt")
     assert main(["weights", "import", str(folder), "--as", name]) == 6
@@ -430,9 +430,12 @@ def test_the_table_of_organ_sizes_comes_along(
     write_published(tmp_path / "hub" / "models", entry, random_networks(entry))
     for file in known.values():
         (tmp_path / "hub" / file.path).parent.mkdir(exist_ok=True)
-        (tmp_path / "hub" / file.path).write_text("[]")
+        (tmp_path / "hub" / file.path).write_text("[]", encoding="utf-8")
     for place in ("hub", "hub/models"):
         name = place.replace("/", "-")
         result = import_weights(tmp_path / place, name, model=entry.name)
         assert result["data"] == [known["organ-sizes"].name], "and none of the large ones"
-        assert store.data_file(catalogue.entry(name), "organ-sizes").read_text() == "[]"
+        assert (
+            store.data_file(catalogue.entry(name), "organ-sizes").read_text(encoding="utf-8")
+            == "[]"
+        )

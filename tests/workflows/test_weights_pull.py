@@ -198,6 +198,7 @@ def _offline(tmp_path: Path, **variables: str) -> tuple[int, str, float]:
         capture_output=True,
         text=True,
         check=False,
+        encoding="utf-8",
     )
     return done.returncode, done.stderr, time.monotonic() - started
 

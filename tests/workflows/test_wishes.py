@@ -74,7 +74,7 @@ def mask_generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     monkeypatch.setattr(catalogue, "entries", lambda: entries)
     write_published(home / entry.name, entry, random_networks(entry))
     table = tmp_path / "sizes.json"
-    table.write_text(json.dumps([{"organ_size": row} for row in TABLE]))
+    table.write_text(json.dumps([{"organ_size": row} for row in TABLE]), encoding="utf-8")
     shutil.copy(table, home / entry.name / entry.data["organ-sizes"].name)
     yield
 
@@ -264,7 +264,7 @@ def test_a_table_of_sizes_that_is_none(text: str, tmp_path: Path) -> None:
     entry = catalogue.entry(wishes.MASK_MODEL)
     path = tmp_path / entry.data["organ-sizes"].path
     path.parent.mkdir()
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     with pytest.raises(DamagedWeights):
         size_table(entry, tmp_path)
 
@@ -273,7 +273,7 @@ def test_both_forms_of_the_table_of_sizes(tmp_path: Path) -> None:
     entry = catalogue.entry(wishes.MASK_MODEL)
     path = tmp_path / entry.data["organ-sizes"].name
     for rows in (TABLE, [{"organ_size": row, "case": "x"} for row in TABLE]):
-        path.write_text(json.dumps(rows))
+        path.write_text(json.dumps(rows), encoding="utf-8")
         assert size_table(entry, tmp_path) == TABLE
 
 

@@ -35,10 +35,10 @@ def test_equal_words_make_equal_files(tmp_path: Path) -> None:
 
 def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
     file = tmp_path / "a.nii.gz"
-    file.write_text("precious")
+    file.write_text("precious", encoding="utf-8")
     with pytest.raises(UsageError, match="exists"):
         write_phantom(file, region="head", spacing_mm=COARSE)
-    assert file.read_text() == "precious"
+    assert file.read_text(encoding="utf-8") == "precious"
     write_phantom(file, region="head", spacing_mm=COARSE, overwrite=True)
     assert file.read_bytes()[:2] == b"\x1f\x8b"
 

@@ -67,7 +67,7 @@ LARGE = [
 def _measured(case: tuple[object, ...]) -> tuple[int, int]:
     script = _MEASURE.format(folder=str(Path(__file__).resolve().parents[3]), case=case)
     command = [sys.executable, "-W", "ignore", "-c", script]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, check=True, capture_output=True, text=True, encoding="utf-8")
     predicted, grown = json.loads(done.stdout.splitlines()[-1])
     return predicted, grown
 
