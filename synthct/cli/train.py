@@ -87,12 +87,8 @@ def train(
             device=device,
             progress=progress,
         )
-    emit(
-        trained.as_dict(),
-        as_json,
-        _text,
-        quiet=quiet,
-    )
+    if trained.leads:  # one document, however many processes there are
+        emit(trained.as_dict(), as_json, _text, quiet=quiet)
     return INTERRUPTED if trained.stopped else DONE
 
 

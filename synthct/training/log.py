@@ -16,11 +16,11 @@ Say = Callable[[str], None]
 
 
 class Log:
-    """Means over `every` steps."""
+    """Means over `every` steps; `leads` is false in a process that leaves logging to another."""
 
-    def __init__(self, path: Path, every: int, step: int, say: Say) -> None:
+    def __init__(self, path: Path, every: int, step: int, say: Say, *, leads: bool = True) -> None:
         self.path, self.every, self.say = path, every, say
-        self.board = board(path.parent)
+        self.board = board(path.parent) if leads else None
         self.sums: dict[str, list[float]] = {}
         self.began, self.first = time.monotonic(), step
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -81,12 +81,13 @@ def fit(
 def _run(state: State, stop: Stop, advance: Advance, say: Say) -> str:
     """Steps until the run is `whole`, `stopped` by a signal, or ended `early` by its score."""
     recipe = state.recipe
-    log = Log(state.folder / "log.csv", recipe.log_every, state.step, say)
+    leads = state.team.leads
+    log = Log(state.folder / "log.csv", recipe.log_every, state.step, say, leads=leads)
     for batches in _batches(state):
         figures = state.train_step(batches)
         if state.overflowed:
             say(f"step {state.step}: left out, gradient not finite in {state.overflowed}")
-        if state.team.leads:
+        if leads:
             log.add(state.step, figures)
         advance(1)
         spent = _validated(state, log, say)

@@ -43,6 +43,8 @@ class Trained:
     notes: tuple[str, ...] = ()
     stopped: bool = False
     """By a signal, before its end: there is a checkpoint, but there are no new weights."""
+    leads: bool = True
+    """Whether this is the process of a run that logs, saves and speaks."""
 
     def as_dict(self) -> dict[str, object]:
         return {
@@ -137,7 +139,7 @@ def _train(
             device=device,
         )
     if fitted.stopped or not team.leads:
-        return Trained(task, fitted.step, {}, stage.notes, fitted.stopped)
+        return Trained(task, fitted.step, {}, stage.notes, fitted.stopped, team.leads)
     files = {role: output / f"{role}.safetensors" for role in fitted.networks}
     metadata = {
         "task": task,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -25,36 +24,14 @@ from synthct.training.task import Recipe
 from synthct.volume.manifest import Manifest, Row, write_manifest
 from synthct.workflows.encoding import EncodeRequest, encode_dataset
 from synthct.workflows.train import train, with_settings
+from tests.workflows.prepared_data import write_prepared
 
 STAGES = ("maisi-vae", "maisi-diffusion", "maisi-controlnet")
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two cases in the layout of `synthct prepare`: a scan, and a phantom with its tissues."""
-    folder = tmp_path_factory.mktemp("prepared")
-    rng = np.random.default_rng(0)
-    labels = np.zeros((20, 18, 16), dtype=np.uint8)
-    labels[3:17, 3:15, :] = 200
-    labels[6:12, 5:12, 4:12] = 1
-    image = np.where(labels == 0, -1000, 40 + rng.integers(-20, 20, labels.shape)).astype(np.int16)
-    spacing = np.array([4.0, 4.0, 4.0], dtype=np.float32)
-    tissues = (labels == 200).astype(np.uint8)
-    for name in ("images", "pairs"):
-        (folder / name).mkdir()
-    body = labels > 0
-    np.savez(folder / "images" / "a.npz", image=image, body=body, spacing_mm=spacing)
-    for name, more in (("a", {}), ("b", {"tissues": tissues})):
-        meta = json.dumps({"kind": "phantom" if more else "real"})
-        np.savez(
-            folder / "pairs" / f"{name}.npz",
-            image=image,
-            labels=labels,
-            spacing_mm=spacing,
-            meta=np.array(meta),
-            **more,
-        )
-    return folder
+    return write_prepared(tmp_path_factory.mktemp("prepared"))
 
 
 @pytest.fixture(scope="module")
