@@ -1,9 +1,13 @@
-"""Memory and time of training steps of a preset's U-Net, each way in a process of its own.
+"""Memory and time of training steps of a preset's stages, each way in a process of its own.
 
     python benchmarks/train_memory.py --preset ct-rflow --latent 64 64 32 --steps 2
+    python benchmarks/train_memory.py --stage controlnet --ways checkpointed
+    python benchmarks/train_memory.py --stage vae --latent 16 16 16
 
 Prints one line a way: peak growth of the anonymous resident set (on CPU) or of the device's memory
-(on CUDA), weights, averages and Adam's state included, and seconds a step after the first.
+(on CUDA), weights, averages and Adam's state included, and seconds a step, the quickest. The losses
+and what moves are those of the recipe `published`; the data is made up. The autoencoder's crop has
+four times the latent's sides; it has no checkpointing.
 """
 
 from __future__ import annotations
@@ -14,9 +18,13 @@ import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from synthct.training.task import Recipe, Task
 
 WAYS = ("checkpointed", "plain")
+STAGES = ("vae", "unet", "controlnet")
 
 
 def main() -> None:
@@ -24,45 +32,80 @@ def main() -> None:
     if words.way:
         print(measure(words))
         return
-    for way in words.ways:
+    for way in ("plain",) if words.stage == "vae" else words.ways:
         subprocess.run([sys.executable, __file__, *sys.argv[1:], "--way", way], check=False)
+
+
+def made_up(words: argparse.Namespace) -> tuple[Task, Any, Recipe]:
+    """The stage's task without its data, a batch of noise, and the published recipe."""
+    from dataclasses import replace
+
+    import numpy as np
+    import torch
+
+    from synthct.models.maisi.conditions import conditions, label_bits
+    from synthct.models.maisi.image_task import ImageBatch, ImageTask
+    from synthct.models.maisi.latent_task import LatentBatch, LatentTask
+    from synthct.models.maisi.networks import build_autoencoder, build_controlnet, build_unet
+    from synthct.models.maisi.recipes import recipe
+    from synthct.models.maisi.spec import preset
+    from synthct.models.maisi.unet_blocks import checkpointed
+    from synthct.models.maisi.vae_task import VaeTask
+    from synthct.training.adversary import Adversary
+    from synthct.training.kl_control import KlControl
+
+    spec = preset(words.preset)
+    names = {"vae": "maisi-vae", "unet": "maisi-diffusion", "controlnet": "maisi-controlnet"}
+    chosen = recipe(names[words.stage], "published")
+    loop = replace(chosen.loop, steps=9, epochs=0)
+    told = conditions(spec, regions=(), spacing_mm=(1.0, 1.0, 1.0))
+    latent = torch.randn(1, spec.autoencoder.latent_channels, *words.latent)
+    image = [n * spec.autoencoder.factor for n in words.latent]
+    if words.stage == "vae":
+        task = VaeTask.__new__(VaeTask)
+        task.spec, task.bfloat16, task.loss_weights = spec, not words.float32, chosen.vae
+        task.autoencoder, task._control = build_autoencoder(spec.autoencoder), KlControl(1e-7)
+        task.critic = Adversary(chosen.vae.channels, chosen.vae.critic_channels)
+        task._pretrained, task._last = None, None
+        return task, torch.rand(1, 1, *image), loop
+    if words.stage == "unet":
+        alone = ImageTask.__new__(ImageTask)
+        alone.spec, alone.bfloat16, alone.unet = spec, not words.float32, build_unet(spec)
+        if words.way == "checkpointed":
+            checkpointed(alone.unet)
+        return alone, ImageBatch(latent, told), loop
+    both = LatentTask.__new__(LatentTask)
+    both.spec, both.bfloat16, both.controlled = spec, not words.float32, True
+    both.unet, both.controlnet = build_unet(spec), build_controlnet(spec)
+    both.unet_moves, both.blind_share, both.l1 = False, 0.0, True
+    if words.way == "checkpointed":
+        checkpointed(both.unet, both.controlnet, unet_moves=False)
+    bits = label_bits(np.random.default_rng(0).integers(0, 133, image).astype(np.uint8))
+    return both, LatentBatch(latent, torch.ones_like(latent[:, :1]), bits, told), loop
 
 
 def measure(words: argparse.Namespace) -> str:
     import torch
 
-    from synthct.models.maisi.conditions import conditions
-    from synthct.models.maisi.image_task import ImageBatch, ImageTask
-    from synthct.models.maisi.networks import build_unet
-    from synthct.models.maisi.spec import preset
-    from synthct.models.maisi.unet_blocks import checkpointed
     from synthct.training.state import State
-    from synthct.training.task import Recipe
 
-    spec = preset(words.preset)
     before, peak = anonymous_bytes(), Peak()
-    task = ImageTask.__new__(ImageTask)  # its data is made up here
-    task.spec, task.bfloat16, task.unet = spec, not words.float32, build_unet(spec)
-    if words.way == "checkpointed":
-        checkpointed(task.unet)
     device = torch.device(words.device)
-    told = conditions(spec, regions=(), spacing_mm=(1.0, 1.0, 1.0))
     seconds = []
     with TemporaryDirectory() as folder, peak:
-        recipe = Recipe(steps=9, learning_rate=1e-4)
+        task, batch, recipe = made_up(words)
         state = State(task, recipe, Path(folder), device=device)
         for _ in range(words.steps):
             start = time.monotonic()
-            latent = torch.randn(1, spec.autoencoder.latent_channels, *words.latent)
-            figures = state.train_step([ImageBatch(latent, told)])
+            figures = state.train_step([batch])
             seconds.append(time.monotonic() - start)
     grown = peak.bytes - before
     if device.type == "cuda":
         grown = torch.cuda.max_memory_allocated(device)
-    millions = sum(p.numel() for p in task.unet.parameters()) / 1e6
+    millions = sum(p.numel() for p in state.parameters) / 1e6
     return (
-        f"{words.preset} U-Net {millions:.1f} M, latent {words.latent}, {words.way}, "
-        f"{words.device}: {grown / 2**30:.2f} GiB, {min(seconds):.1f} s a step, "
+        f"{words.preset} {words.stage}, {millions:.1f} M learn, latent {words.latent}, "
+        f"{words.way}, {words.device}: {grown / 2**30:.2f} GiB, {min(seconds):.1f} s a step, "
         f"loss {figures['loss']:.3f}"
     )
 
@@ -98,6 +141,7 @@ class Peak:
 
 def _words() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--stage", choices=STAGES, default="unet")
     parser.add_argument("--preset", default="ct-rflow")
     parser.add_argument("--latent", type=int, nargs=3, default=(64, 64, 32))
     parser.add_argument("--steps", type=int, default=2)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from synthct.checkpoints.load import load_into, read_metadata
-from synthct.errors import InputError, MemoryBudgetError, MissingWeights, UsageError
+from synthct.errors import InputError, MissingWeights, UsageError
 from synthct.geometry import Shape, Spacing
 from synthct.models.maisi import data
 from synthct.models.maisi.encode import encode
@@ -21,11 +21,11 @@ from synthct.models.maisi.networks import build_autoencoder
 from synthct.models.maisi.spec import MaisiSpec, preset
 from synthct.record import sha256_of
 from synthct.volume.manifest import FILE_NAME, LATENTS, MIRRORED, Row, read_manifest
+from synthct.workflows.engine_budget import engine_budget
 from synthct.workflows.progress import Progress, SilentProgress
 
 PRESET = "preset"
 """Metadata of trained weights: the networks' preset."""
-_FLOAT_BYTES = 4
 _VOLUMES = 4  # float32 volumes beside the engine's maps: read, resized, padded, mirrored
 
 
@@ -162,17 +162,15 @@ class _Encoder:
         return mean.float(), sigma.float()
 
     def _budget(self, voxels: int) -> int | None:
-        """What is left of the memory beside the weights and the volumes themselves."""
-        if self.request.max_memory_bytes is None:
-            return None
-        weights = sum(p.numel() * p.element_size() for p in self.network.parameters())
-        left = self.request.max_memory_bytes - weights - _VOLUMES * _FLOAT_BYTES * voxels
-        if left <= 0:
-            raise MemoryBudgetError(
-                f"{voxels} voxels and the weights alone take more than --max-memory",
-                "raise it, or prepare coarser scans",
-            )
-        return left
+        """What `--max-memory` leaves beside the volumes themselves."""
+        return engine_budget(
+            self.request.max_memory_bytes,
+            self.network,
+            self.spec.autoencoder,
+            voxels,
+            _VOLUMES,
+            hint="raise it, or prepare coarser scans",
+        )
 
 
 def _spec(name: str | None, path: Path) -> MaisiSpec:

@@ -13,7 +13,7 @@ import torch
 
 from synthct.atomic import refuse_existing
 from synthct.checkpoints import catalogue
-from synthct.errors import InputError, MemoryBudgetError, UsageError
+from synthct.errors import InputError, UsageError
 from synthct.evaluation.lpips import Lpips
 from synthct.evaluation.similarity import Similarity, similarity
 from synthct.geometry import Geometry, Spacing
@@ -27,6 +27,7 @@ from synthct.volume.nifti import require_nifti_name, write_volume
 from synthct.volume.reading import read_image
 from synthct.volume.resample import from_ras, resample_image, to_ras
 from synthct.volume.volume import Volume
+from synthct.workflows.engine_budget import engine_budget
 from synthct.workflows.progress import Progress, SilentProgress
 from synthct.workflows.timing import Clock, TimedStages
 
@@ -112,24 +113,27 @@ def encode(
     machine = _Machine(codec, progress)
     volume = machine.read(image, spacing_mm)
     units = _Units.of(volume.array, volume.modality)
-    latent = machine.encode(units.to_network(to_ras(volume).array))
+    geometry, modality = volume.geometry, volume.modality
+    unit = units.to_network(to_ras(volume).array)
+    del volume  # the budget has no place for the scan itself
+    latent = machine.encode(unit)
     record = LatentRecord(
         model=codec.model,
         vae_sha256=machine.autoencoder.sha256,
-        modality=volume.modality,
+        modality=modality,
         unit_range=(units.low, units.high),
-        shape=volume.geometry.shape,
-        affine=volume.geometry.affine.tolist(),
+        shape=geometry.shape,
+        affine=geometry.affine.tolist(),
         tool_version=tool_version(),
     )
     write_latent(target, latent, record, overwrite=overwrite)
     return {
         "output": str(target),
         "shape": list(latent.shape),
-        "voxels_per_number": float(np.prod(volume.geometry.shape) / latent.size),
+        "voxels_per_number": float(np.prod(geometry.shape) / latent.size),
         **record.model_dump(mode="json", exclude={"shape", "affine"}),
-        "image_shape": list(volume.geometry.shape),
-        "spacing_mm": list(volume.geometry.spacing_mm),
+        "image_shape": list(geometry.shape),
+        "spacing_mm": list(geometry.spacing_mm),
     }
 
 
@@ -261,17 +265,16 @@ class _Machine:
             stages.close()
 
     def _budget(self, voxels: int) -> int | None:
-        """What is left of `--max-memory` beside the weights and two float32 volumes."""
-        if self.codec.max_memory_bytes is None:
-            return None
-        weights = sum(p.numel() * p.element_size() for p in self.autoencoder.network.parameters())
-        left = self.codec.max_memory_bytes - weights - 2 * 4 * voxels
-        if left <= 0:
-            raise MemoryBudgetError(
-                f"{voxels} voxels and the weights alone take more than --max-memory",
-                "give more, or a coarser --spacing",
-            )
-        return left
+        """What `--max-memory` leaves beside the image, and its padded or decoded copy."""
+        autoencoder = self.autoencoder
+        return engine_budget(
+            self.codec.max_memory_bytes,
+            autoencoder.network,
+            autoencoder.spec,
+            voxels,
+            volumes=2,
+            hint="give more, or a coarser --spacing",
+        )
 
 
 def _one(
@@ -287,11 +290,13 @@ def _one(
     ras = to_ras(volume)
     body = _body(ras, units, path)
     unit = units.to_network(ras.array)
-    back = machine.decode(machine.encode(unit), volume.geometry)
+    geometry, modality = volume.geometry, volume.modality
+    del volume, ras  # the budget has no place for the scan itself
+    back = machine.decode(machine.encode(unit), geometry)
     found, true = units.to_scanner(back), units.to_scanner(unit)
     data_range = units.high - units.low
     if target is not None:
-        _write(target, back, units, volume.geometry, machine, overwrite)
+        _write(target, back, units, geometry, machine, overwrite)
     inside = similarity(found, true, body, data_range).as_dict()
     whole = _whole(found, true, data_range).as_dict()
     if perceptual is not None:
@@ -300,9 +305,9 @@ def _one(
         whole["lpips"] = perceptual.distance(*shown)
     return {
         "volume": str(path),
-        "shape": list(volume.geometry.shape),
-        "spacing_mm": list(volume.geometry.spacing_mm),
-        "unit": "HU" if volume.modality == "CT" else "as stored",
+        "shape": list(geometry.shape),
+        "spacing_mm": list(geometry.spacing_mm),
+        "unit": "HU" if modality == "CT" else "as stored",
         "body": inside,
         "whole": whole,
         "output": None if target is None else str(target),

@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from benchmarks.memory import anonymous_bytes
@@ -45,6 +47,19 @@ def test_a_whole_run_takes_what_its_plan_says(mask: Path, tmp_path: Path, smalle
     predicted = memory["peak_bytes"]
     assert abs(seen - predicted) <= max(TOLERANCE_SHARE * predicted, TOLERANCE_BYTES)
     assert seen <= (1 + TOLERANCE_SHARE) * predicted  # too little said is worse than too much
+
+
+def test_encoding_keeps_to_its_budget(tmp_path: Path) -> None:
+    """224 x 192 x 160 voxels with the embedded autoencoder; without a bound it takes more."""
+    shape, allowed = (224, 192, 160), 700 * 2**20
+    hu = np.full(shape, -1000, np.int16)
+    hu[20:-20, 20:-20] = np.random.default_rng(0).integers(-100, 200, (184, 152, 160))
+    image = tmp_path / "scan.nii.gz"
+    nib.save(nib.Nifti1Image(hu, np.diag([2.0, 2.0, 2.0, 1.0])), image)
+    del hu
+    words = [*COMMAND, "encode", str(image), "-o", str(tmp_path / "latent.npz"), "--device", "cpu"]
+    assert _most([*words, "--max-memory", "700M"]) <= allowed
+    assert _most([*words, "--overwrite"]) > allowed
 
 
 def _memory(words: list[str]) -> dict[str, int]:
