@@ -115,7 +115,7 @@ def _series(folder: Path, uid: str) -> Series:
 
     names = SimpleITK.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid)
     files = tuple(Path(name) for name in names)
-    told = _tags(files[0])
+    told = _tags(files[0]) or dict.fromkeys(_TAGS, "")
     modality = told["modality"] or "unknown"
     return Series(
         uid=uid,
@@ -128,8 +128,8 @@ def _series(folder: Path, uid: str) -> Series:
     )
 
 
-def _tags(path: Path) -> dict[str, str]:
-    """The header of one slice; a tag that is not there is empty."""
+def _tags(path: Path) -> dict[str, str] | None:
+    """The header of one slice, a tag that is not there empty; None where it cannot be read."""
     import SimpleITK
 
     reader = SimpleITK.ImageFileReader()
@@ -138,7 +138,7 @@ def _tags(path: Path) -> dict[str, str]:
     try:
         reader.ReadImageInformation()
     except RuntimeError:
-        return dict.fromkeys(_TAGS, "")
+        return None
     return {
         name: reader.GetMetaData(tag).strip() if reader.HasMetaDataKey(tag) else ""
         for name, tag in _TAGS.items()
@@ -160,6 +160,8 @@ def _uneven(files: tuple[Path, ...]) -> str:
     places = []
     for path in files:
         told = _tags(path)
+        if told is None:
+            return f"{path.name} cannot be read"
         try:
             direction = np.array([float(v) for v in told["orientation"].split("\\")]).reshape(2, 3)
             position = np.array([float(v) for v in told["position"].split("\\")])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from synthct.cli.prepare import prepared_text
 from synthct.errors import InputError
@@ -148,3 +149,20 @@ def test_scans_without_labels_make_no_pairs_and_it_is_said_what_does(tmp_path: P
         cases_in(tmp_path / "data/pairs")
     for option in ("--labels DIR", "--pseudo-labels", "--phantoms N"):
         assert option in after.value.hint
+
+
+def test_a_slice_that_cannot_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Damaged, or on a disk that fails: not the same as a slice without a position."""
+    write_series(tmp_path, body())
+    read = sitk.ImageFileReader.ReadImageInformation
+
+    def fails(self: sitk.ImageFileReader) -> None:
+        if self.GetFileName().endswith("08-1.dcm"):
+            raise RuntimeError("Exception thrown in SimpleITK")
+        read(self)
+
+    monkeypatch.setattr(sitk.ImageFileReader, "ReadImageInformation", fails)
+    (series,) = series_in(tmp_path)
+    assert series.reason == "08-1.dcm cannot be read"
