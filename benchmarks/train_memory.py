@@ -6,8 +6,9 @@
 
 Prints one line a way: peak growth of the anonymous resident set (on CPU) or of the device's memory
 (on CUDA), weights, averages and Adam's state included, and seconds a step, the quickest. The losses
-and what moves are those of the recipe `published`; the data is made up. The autoencoder's crop has
-four times the latent's sides; it has no checkpointing.
+and what moves are those of the recipe `published`, but for its contrastive term, which would
+predict twice; the data is made up. The autoencoder's crop has four times the latent's sides; it has
+no checkpointing.
 """
 
 from __future__ import annotations
@@ -64,20 +65,25 @@ def made_up(words: argparse.Namespace) -> tuple[Task, Any, Recipe]:
     if words.stage == "vae":
         task = VaeTask.__new__(VaeTask)
         task.spec, task.bfloat16, task.loss_weights = spec, not words.float32, chosen.vae
-        task.autoencoder, task._control = build_autoencoder(spec.autoencoder), KlControl(1e-7)
+        task.autoencoder, task._control = (
+            build_autoencoder(spec.autoencoder),
+            KlControl(chosen.vae.kl),
+        )
         task.critic = Adversary(chosen.vae.channels, chosen.vae.critic_channels)
         task._pretrained, task._last = None, None
         return task, torch.rand(1, 1, *image), loop
     if words.stage == "unet":
         alone = ImageTask.__new__(ImageTask)
         alone.spec, alone.bfloat16, alone.unet = spec, not words.float32, build_unet(spec)
+        alone.l1 = chosen.latent.l1
         if words.way == "checkpointed":
             checkpointed(alone.unet)
         return alone, ImageBatch(latent, told), loop
     both = LatentTask.__new__(LatentTask)
     both.spec, both.bfloat16, both.controlled = spec, not words.float32, True
     both.unet, both.controlnet = build_unet(spec), build_controlnet(spec)
-    both.unet_moves, both.blind_share, both.l1 = False, 0.0, True
+    both.unet_moves, both.blind_share = False, chosen.latent.blind_share
+    both.l1 = chosen.latent.l1
     if words.way == "checkpointed":
         checkpointed(both.unet, both.controlnet, unet_moves=False)
     bits = label_bits(np.random.default_rng(0).integers(0, 133, image).astype(np.uint8))

@@ -115,7 +115,9 @@ def _series(folder: Path, uid: str) -> Series:
 
     names = SimpleITK.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid)
     files = tuple(Path(name) for name in names)
-    told = _tags(files[0]) or dict.fromkeys(_TAGS, "")
+    told = _tags(files[0])
+    unreadable = "" if told else f"{files[0].name} cannot be read"
+    told = told or dict.fromkeys(_TAGS, "")
     modality = told["modality"] or "unknown"
     return Series(
         uid=uid,
@@ -124,7 +126,7 @@ def _series(folder: Path, uid: str) -> Series:
         subject=_subject(told["patient"]),
         number=_number(told["number"]),
         contrast=_contrast(told) if modality == "MR" else "",
-        reason=_reason(told, files),
+        reason=unreadable or _reason(told, files),
     )
 
 

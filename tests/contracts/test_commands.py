@@ -70,6 +70,13 @@ def test_readme_shows_the_two_commands() -> None:
     assert "make demo" in readme and "make test" in readme
 
 
+def _succeeds(program: str) -> None:
+    """In a process of its own."""
+    command = [sys.executable, "-c", program]
+    run = subprocess.run(command, capture_output=True, check=False, cwd=ROOT, encoding="utf-8")
+    assert run.returncode == 0, run.stderr
+
+
 @pytest.mark.parametrize("words", LIGHT, ids=" ".join)
 def test_light_commands_import_no_torch(words: list[str]) -> None:
     program = (
@@ -79,15 +86,7 @@ def test_light_commands_import_no_torch(words: list[str]) -> None:
         "heavy = {'torch', 'monai', 'SimpleITK', 'nibabel', 'huggingface_hub'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else code)\n"
     )
-    run = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-        encoding="utf-8",
-    )
-    assert run.returncode == 0, run.stderr
+    _succeeds(program)
 
 
 def test_help_starts_in_under_a_second() -> None:
@@ -112,15 +111,7 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
         "assert set(synthct.__all__) <= set(dir(synthct))\n"
         "sys.exit(' '.join({'torch', 'numpy', 'typer', 'pydantic'} & set(sys.modules)) or 0)\n"
     )
-    run = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-        encoding="utf-8",
-    )
-    assert run.returncode == 0, run.stderr
+    _succeeds(program)
 
 
 def test_every_public_name_exists() -> None:

@@ -1,6 +1,7 @@
 """The how-to of docs/training.md, command by command, from a folder of DICOM to a volume.
 
-The commands are read from the page, so that the page is what is tested; only the steps are fewer.
+The commands are read from the page, so that the page is what is tested; only the steps are fewer
+and the crops smaller.
 """
 
 from __future__ import annotations

@@ -151,18 +151,19 @@ def test_scans_without_labels_make_no_pairs_and_it_is_said_what_does(tmp_path: P
         assert option in after.value.hint
 
 
+@pytest.mark.parametrize("damaged", ["00-1.dcm", "08-1.dcm"], ids=["the first", "another"])
 def test_a_slice_that_cannot_be_read_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damaged: str
 ) -> None:
     """Damaged, or on a disk that fails: not the same as a slice without a position."""
     write_series(tmp_path, body())
     read = sitk.ImageFileReader.ReadImageInformation
 
     def fails(self: sitk.ImageFileReader) -> None:
-        if self.GetFileName().endswith("08-1.dcm"):
+        if self.GetFileName().endswith(damaged):
             raise RuntimeError("Exception thrown in SimpleITK")
         read(self)
 
     monkeypatch.setattr(sitk.ImageFileReader, "ReadImageInformation", fails)
     (series,) = series_in(tmp_path)
-    assert series.reason == "08-1.dcm cannot be read"
+    assert series.reason == f"{damaged} cannot be read"
