@@ -13,11 +13,31 @@ _WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 if _WORKERS > 1:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // _WORKERS)))
 
+# Minutes each. Workers take whole files: one of these at the end would leave the others idle.
+_LONG = (
+    "test_modes_embedded",
+    "test_out_of_memory",
+    "test_generate",
+    "test_wishes",
+    "test_embedded",
+    "test_streaming",
+    "test_footprint",
+    "test_several",
+    "test_sampler_parity",
+    "test_leakage",
+)
+
 _DEFAULT = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 # Machines are shared and slow now and then; a slow example is not a wrong one.
 settings.register_profile("synthct", deadline=None)
 settings.load_profile("synthct")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest first; else in the order in which they were found."""
+    rank = {name: place for place, name in enumerate(_LONG)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(_LONG)))
 
 
 @pytest.fixture(scope="session")

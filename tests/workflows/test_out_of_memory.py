@@ -100,23 +100,23 @@ def test_the_next_case_does_not_try_again(
 
 
 def test_where_nothing_smaller_is_known_it_is_exit_5_and_nothing_is_left(
-    run: Callable[..., GenerateReport],
-    small_mask: Path,
+    piece: Path,
     random_weights: Path,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     _no_room_for(monkeypatch, ("float32", "bfloat16"))
+    out = tmp_path / "out"
     with pytest.raises(RanOutOfMemory, match="ran out of memory") as refused:
-        run()
+        generate(piece, output=out, weights=random_weights, **FAST)
     assert refused.value.exit_code == 5
-    assert not _files(tmp_path)
-    words = ["generate", "--mask", str(small_mask), "--weights", str(random_weights)]
-    words += ["-o", str(tmp_path / "out"), "--steps", "2", "--device", "cpu", "--json"]
+    assert not _files(out)
+    words = ["generate", "--mask", str(piece), "--weights", str(random_weights)]
+    words += ["-o", str(out), "--steps", "2", "--device", "cpu", "--json"]
     assert main(words) == 5
     assert json.loads(capsys.readouterr().out)["error"]["minimum"] > 0
-    assert not _files(tmp_path)
+    assert not _files(out)
 
 
 def test_the_mask_is_embedded_in_smaller_tiles(
