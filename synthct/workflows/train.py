@@ -149,7 +149,7 @@ def _train(
     }
     if isinstance(stage, VaeTask):
         if start is None:  # those who go on from a VAE may have a U-Net for its latents
-            progress.say(_unit_latents(fitted, stage))
+            progress.say(_unit_latents(fitted, stage, progress))
     else:
         metadata[SCALE_FACTOR] = repr(stage.scale_factor)
     for role, weights in fitted.weights.items():
@@ -182,12 +182,15 @@ def _taken_along(
     return found
 
 
-def _unit_latents(fitted: Fitted, stage: VaeTask) -> str:
+def _unit_latents(fitted: Fitted, stage: VaeTask, progress: Progress) -> str:
     """Give the averaged VAE's latents unit deviation; how it is shared out, in a line."""
     vae = build_autoencoder(stage.spec.autoencoder)
     vae.load_state_dict(fitted.weights["vae"])
     seen = replace(stage, seed=stage.seed + 1)
-    shares = unit_latents(vae.eval(), (seen.batch(n) for n in range(SCALE_BATCHES)))
+    progress.say(f"bringing latents to unit deviation, over {SCALE_BATCHES} crops")
+    with progress.stage("unit latents", 2 * SCALE_BATCHES) as advance:
+        crops = (seen.batch(n) for n in range(SCALE_BATCHES))
+        shares = unit_latents(vae.eval(), crops, advance)
     fitted.weights["vae"] = vae.state_dict()
     told = ", ".join(f"{share:.2f}" for share in shares)
     return f"latents brought to unit deviation, by channel {told}"

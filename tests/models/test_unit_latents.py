@@ -19,7 +19,9 @@ def test_latents_have_unit_deviation_and_decode_to_the_same() -> None:
     with torch.no_grad():
         before, sigma = autoencoder.encode(images[0])
         decoded = autoencoder.decode(before)
-    shares = unit_latents(autoencoder, images)
+    told: list[int] = []
+    shares = unit_latents(autoencoder, images, lambda: told.append(1))
+    assert len(told) == 2 * len(images)
     assert shares[0] > 1.3 > max(shares[1:])  # the level moves the image most
     with torch.no_grad():
         means = [autoencoder.encode(image)[0].flatten(2)[0] for image in images]

@@ -11,7 +11,7 @@ the same.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from monai.apps.generation.maisi.networks.autoencoderkl_maisi import AutoencoderKlMaisi
@@ -24,12 +24,17 @@ LEAST = 1e-3
 
 
 @torch.no_grad()
-def unit_latents(autoencoder: AutoencoderKlMaisi, images: Iterable[torch.Tensor]) -> list[float]:
+def unit_latents(
+    autoencoder: AutoencoderKlMaisi,
+    images: Iterable[torch.Tensor],
+    advance: Callable[[], None] = lambda: None,
+) -> list[float]:
     """Change `autoencoder` so that the latents of `images` have mean 0 and, over all, deviation 1.
 
     Args:
         autoencoder: with its 1x1x1 convolutions before and after the latent; changed in place.
         images: (1, 1, X, Y, Z) each, in network units.
+        advance: called twice for each image.
 
     Returns:
         The deviation of each channel: the root of its share in what errors cost in the image.
@@ -37,7 +42,10 @@ def unit_latents(autoencoder: AutoencoderKlMaisi, images: Iterable[torch.Tensor]
     Raises:
         ValueError: no image was given.
     """
-    latents = [autoencoder.encode(image)[0].float() for image in images]
+    latents = []
+    for image in images:
+        latents.append(autoencoder.encode(image)[0].float())
+        advance()
     if not latents:
         raise ValueError("no image to measure latents of")
     flat = torch.cat([latent.flatten(2)[0] for latent in latents], dim=1)
@@ -45,8 +53,11 @@ def unit_latents(autoencoder: AutoencoderKlMaisi, images: Iterable[torch.Tensor]
     factor = 1 / flat.std(dim=1).clamp_min(LEAST)
     _rescale(autoencoder, middle, factor)
     scaled = [(latent - _channels(middle)) * _channels(factor) for latent in latents]
-    costs = torch.stack([channel_weights(autoencoder, latent, 1.0).flatten() for latent in scaled])
-    deviation = costs.mean(dim=0).sqrt()
+    costs = []
+    for latent in scaled:
+        costs.append(channel_weights(autoencoder, latent, 1.0).flatten())
+        advance()
+    deviation = torch.stack(costs).mean(dim=0).sqrt()
     _rescale(autoencoder, torch.zeros_like(middle), deviation)
     return [float(one) for one in deviation]
 
