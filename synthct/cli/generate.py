@@ -17,6 +17,7 @@ from synthct.errors import UsageError
 
 class SamplerChoice(str, Enum):
     rflow = "rflow"
+    ancestral = "ancestral"
     heun = "heun"
     midpoint = "midpoint"
     adams = "adams"
@@ -60,8 +61,9 @@ def generate(
         SamplerChoice | None,
         typer.Option(
             "--sampler",
-            help="Default: the model's. Fewer steps: heun, midpoint (two predictions a step) and "
-            "adams (one) for rectified flow; ddim and dpm++ for DDPM.",
+            help="Default: the model's. For rectified flow: rflow, ancestral (noise drawn anew), "
+            "and in fewer steps heun, midpoint (two predictions a step) and adams (one); for DDPM: "
+            "ddpm, and in fewer steps ddim and dpm++.",
         ),
     ] = None,
     time_steps: Annotated[

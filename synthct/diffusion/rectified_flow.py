@@ -6,8 +6,10 @@ v = data − noise (Liu et al., "Flow Straight and Fast"; the sign as in the pub
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 
@@ -88,6 +90,41 @@ def sample(
     latent = noise
     for state in walk(slope, noise, schedule.times(steps).tolist(), solver):
         latent = state
+        advance()
+    return latent
+
+
+def sample_ancestral(
+    denoiser: Denoiser,
+    noise: torch.Tensor,
+    schedule: RectifiedFlow,
+    steps: int,
+    *,
+    fresh: Callable[[int], torch.Tensor],
+    advance: Callable[[], None] = lambda: None,
+) -> torch.Tensor:
+    """Walk as `sample` does, but replace part of the noise in each step by noise drawn anew.
+
+    What a network gets wrong hangs on the noise that it sees. Along the path of `sample` that noise
+    stays the same, and the errors of all steps add up; with other noise they cancel (Karras et al.
+    2022, "Elucidating the Design Space of Diffusion-Based Generative Models", section 4). With a
+    perfect network and many steps both end in the distribution of the data.
+
+    The share is that of DDPM's posterior (Song et al. 2021, "Denoising Diffusion Implicit Models",
+    eq. 16 with η = 1), in terms of σ = t / (1 − t), the noise per unit of data: of the noise after
+    a step, the part √(1 − (σ'/σ)²) is new.
+
+    Args:
+        fresh: new noise of step n, as `noise`.
+    """
+    latent = noise
+    for step, (now, after) in enumerate(pairwise(schedule.times(steps).tolist())):
+        slope = denoiser(latent, now * TRAIN_TIMESTEPS)
+        data, left = latent + now * slope, latent - (1 - now) * slope
+        kept = after * (1 - now) / (now * (1 - after))  # σ'/σ
+        if after > 0:
+            left = kept * left + math.sqrt(1 - kept**2) * fresh(step)
+        latent = (1 - after) * data + after * left
         advance()
     return latent
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from synthct.errors import UsageError
 
-SamplerName = Literal["rflow", "heun", "midpoint", "adams", "ddpm", "ddim", "dpm++"]
+SamplerName = Literal["rflow", "ancestral", "heun", "midpoint", "adams", "ddpm", "ddim", "dpm++"]
 Precision = Literal["float32", "bfloat16"]
 Part = Literal["embedding", "sampling"]
 """Of the work before decoding: what memory may run out in."""
@@ -68,7 +68,7 @@ class Execution:
 
 @dataclass(frozen=True)
 class Sampling:
-    """Noise and its removal. `[seed, attempt]` alone determines the noise."""
+    """Noise and its removal. `[seed, attempt]` alone determines all noise."""
 
     seed: int
     attempt: int

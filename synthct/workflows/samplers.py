@@ -9,7 +9,8 @@ from synthct.checkpoints.catalogue import Entry
 from synthct.errors import UsageError
 from synthct.workflows.request import Request
 
-_FLOW, _GAUSSIAN = ("rflow", "heun", "midpoint", "adams"), ("ddpm", "ddim", "dpm++")
+_FLOW = ("rflow", "ancestral", "heun", "midpoint", "adams")
+_GAUSSIAN = ("ddpm", "ddim", "dpm++")
 FITTING_SAMPLERS = {"rflow": _FLOW, "ddpm": _GAUSSIAN, "ddim": _GAUSSIAN}
 
 
@@ -27,7 +28,7 @@ def require_sampler(request: Request, entry: Entry) -> None:
             f"it takes: {', '.join(fitting)}",
         )
     reference = getattr(request, "time_steps", "exact") == "reference"
-    if reference and asked in ("heun", "midpoint", "adams"):
+    if reference and asked in _FLOW[1:]:
         raise UsageError(
             f"--time-steps reference: the reference has no sampler {asked}",
             f"leave out --sampler, or take exact time steps with {asked}",

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from monai.networks.schedulers import RFlowScheduler
 
-from synthct.diffusion.rectified_flow import RectifiedFlow, sample, velocity
+from synthct.diffusion.denoiser import Denoiser
+from synthct.diffusion.rectified_flow import (
+    RectifiedFlow,
+    sample,
+    sample_ancestral,
+    velocity,
+)
 from synthct.diffusion.solvers import Solver
 
 
@@ -101,3 +109,61 @@ def test_predictions_a_step(solver: Solver, calls: int) -> None:
 
     sample(denoise, torch.ones(1), RectifiedFlow(1000), 5, solver=solver)
     assert len(seen) == 5 * calls
+
+
+def _fresh(shape: tuple[int, ...]) -> Callable[[int], torch.Tensor]:
+    return lambda step: torch.randn(shape, generator=torch.Generator().manual_seed(100 + step))
+
+
+def _gaussian(mean: float, deviation: float, error: float = 0.0) -> Denoiser:
+    """The right velocity for data of this distribution; `error`: off by so much, by the noise."""
+
+    def predict(latent: torch.Tensor, timestep: float) -> torch.Tensor:
+        t = timestep / 1000
+        variance = (1 - t) ** 2 * deviation**2 + t**2
+        beyond = latent - (1 - t) * mean
+        data = mean + (1 - t) * deviation**2 / variance * beyond
+        noise = t / variance * beyond
+        return velocity(data, noise) + error * torch.sin(noise)
+
+    return predict
+
+
+def test_ancestral_steps_end_at_the_data_where_the_path_is_known() -> None:
+    data = torch.randn(1, 2, 6, 6, 6, generator=torch.Generator().manual_seed(0))
+    noise = _fresh(data.shape)(-1)
+
+    def predict(latent: torch.Tensor, timestep: float) -> torch.Tensor:
+        return (data - latent) / max(timestep / 1000, 1e-6)
+
+    end = sample_ancestral(predict, noise, RectifiedFlow(1000), 10, fresh=_fresh(data.shape))
+    torch.testing.assert_close(end, data, atol=1e-4, rtol=0)
+
+
+def test_ancestral_samples_have_the_distribution_of_the_data() -> None:
+    shape = (1, 1, 32, 32, 32)
+    end = sample_ancestral(
+        _gaussian(2.0, 0.5), _fresh(shape)(-1), RectifiedFlow(32**3), 200, fresh=_fresh(shape)
+    )
+    assert float(end.mean()) == pytest.approx(2.0, abs=0.01)
+    assert float(end.std()) == pytest.approx(0.5, rel=0.03)
+
+
+def test_ancestral_steps_cancel_what_a_network_gets_wrong() -> None:
+    """Along Euler's path an error that hangs on the noise is the same in every step."""
+    shape = (1, 1, 32, 32, 32)
+    wrong, schedule = _gaussian(0.0, 0.02, error=0.3), RectifiedFlow(32**3)
+    euler = sample(wrong, _fresh(shape)(-1), schedule, 50)
+    ancestral = sample_ancestral(wrong, _fresh(shape)(-1), schedule, 50, fresh=_fresh(shape))
+    assert float(ancestral.std()) < 0.75 * float(euler.std())
+
+
+def test_the_last_ancestral_step_adds_no_noise() -> None:
+    shape, drawn = (1, 1, 4, 4, 4), list[int]()
+
+    def fresh(step: int) -> torch.Tensor:
+        drawn.append(step)
+        return _fresh(shape)(step)
+
+    sample_ancestral(_gaussian(0.0, 1.0), _fresh(shape)(-1), RectifiedFlow(64), 5, fresh=fresh)
+    assert drawn == [0, 1, 2, 3]

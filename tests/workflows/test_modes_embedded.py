@@ -111,12 +111,20 @@ def test_lesions_are_pushed_beside_the_mask(tmp_path: Path) -> None:
         assert f"{branches} branches" in check(mask, tumor_guidance=scale).memory.choice
 
 
-@pytest.mark.parametrize("words", [["--sampler", "heun"], ["--time-steps", "reference"]])
+@pytest.mark.parametrize(
+    ("words", "sampler"),
+    [
+        (["--sampler", "ancestral"], "ancestral"),
+        (["--sampler", "heun"], "heun"),
+        (["--time-steps", "reference"], "rflow"),
+    ],
+)
 def test_samplers_and_the_reference_s_steps(
-    words: list[str], small_mask: Path, tmp_path: Path
+    words: list[str], sampler: str, small_mask: Path, tmp_path: Path, sampled: list[Any]
 ) -> None:
     command = ["generate", "--mask", str(small_mask), "-o", str(tmp_path), *SMALL, *words]
     assert main(command) in (0, 4)
+    assert sampled[0][0].sampler == sampler
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,16 @@ def draw_noise(shape: tuple[int, ...], sampling: Sampling) -> torch.Tensor:
     return torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
 
 
+def draw_fresh(step: int, like: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+    """What an ancestral step goes on with, from [seed, attempt, step + 1]; see `draw_noise`.
+
+    Plus one: NumPy takes [seed, attempt, 0] for [seed, attempt].
+    """
+    rng = np.random.default_rng([sampling.seed, sampling.attempt, step + 1])
+    noise = torch.from_numpy(rng.standard_normal(tuple(like.shape), dtype=np.float32))
+    return noise.to(like.device)
+
+
 def sample(
     denoiser: Denoiser,
     noise: torch.Tensor,
@@ -53,6 +63,15 @@ def sample(
             sampling.steps,
             reference=sampling.reference_times,
             solver=FLOW_SOLVERS[sampling.sampler],
+            advance=advance,
+        )
+    if sampling.sampler == "ancestral":
+        return rectified_flow.sample_ancestral(
+            denoiser,
+            noise,
+            rectified_flow.RectifiedFlow(noise[0, 0].numel(), base_numel),
+            sampling.steps,
+            fresh=lambda step: draw_fresh(step, noise, sampling),
             advance=advance,
         )
     if sampling.sampler == "ddim":
