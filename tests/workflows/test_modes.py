@@ -177,6 +177,8 @@ def test_the_recommended_field_of_view_is_the_default() -> None:
         ({"model": "maisi-ct-rflow", "guidance": 2.0, "tumor_guidance": 3.0}, "they are one"),
         ({"model": "maisi-ct-rflow", "sampler": "dpm++"}, "sampler"),
         ({"model": "maisi-ct-ddpm", "sampler": "heun"}, "sampler"),
+        ({"model": "maisi-ct-ddpm", "sampler": "ancestral"}, "sampler"),
+        ({"sampler": "ancestral", "time_steps": "reference"}, "reference"),
         ({"model": "maisi-ct-rflow", "sampler": "heun", "time_steps": "reference"}, "reference"),
     ],
     ids=lambda value: str(value)[:60],
