@@ -71,10 +71,8 @@ def made_up(words: argparse.Namespace) -> tuple[Task, Callable[[Size], Any], Rec
     if words.stage == "vae":
         task = VaeTask.__new__(VaeTask)
         task.spec, task.bfloat16, task.loss_weights = spec, not words.float32, chosen.vae
-        task.autoencoder, task._control = (
-            build_autoencoder(spec.autoencoder),
-            KlControl(chosen.vae.kl),
-        )
+        task.autoencoder = build_autoencoder(spec.autoencoder)
+        task._control = KlControl(chosen.vae.kl)
         task.critic = Adversary(chosen.vae.channels, chosen.vae.critic_channels)
         task._pretrained, task._last = None, None
         return task, lambda size: torch.rand(1, 1, *(n * factor for n in size)), loop

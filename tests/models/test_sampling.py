@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from synthct.models.maisi.sampling import draw_fresh, draw_noise, sample
+from synthct.models.maisi.sampling import draw_noise, sample
 from synthct.models.settings import Sampling
 
 HOW = Sampling(seed=3, attempt=0, steps=4, sampler="ancestral")
@@ -14,12 +14,12 @@ HOW = Sampling(seed=3, attempt=0, steps=4, sampler="ancestral")
 
 def test_the_noise_of_a_step_is_that_of_no_other() -> None:
     """NumPy takes [3, 0, 0] for [3, 0]: a step must not get the noise that the walk began with."""
-    first = draw_noise((1, 1, 4, 4, 4), HOW)
-    drawn = [first, *(draw_fresh(step, first, HOW) for step in range(3))]
+    shape = (1, 1, 4, 4, 4)
+    drawn = [draw_noise(shape, HOW, step) for step in (None, 0, 1, 2)]
     assert len({float(noise.sum()) for noise in drawn}) == 4
-    assert torch.equal(draw_fresh(0, first, HOW), drawn[1])
-    assert not torch.equal(draw_fresh(0, first, replace(HOW, attempt=1)), drawn[1])
-    assert not torch.equal(draw_fresh(0, first, replace(HOW, seed=4)), drawn[1])
+    assert torch.equal(draw_noise(shape, HOW, 0), drawn[1])
+    assert not torch.equal(draw_noise(shape, replace(HOW, attempt=1), 0), drawn[1])
+    assert not torch.equal(draw_noise(shape, replace(HOW, seed=4), 0), drawn[1])
 
 
 def test_an_ancestral_walk_repeats_and_is_another_than_euler_s() -> None:

@@ -111,12 +111,12 @@ def test_where_nothing_smaller_is_known_it_is_exit_5_and_nothing_is_left(
     with pytest.raises(RanOutOfMemory, match="ran out of memory") as refused:
         generate(piece, output=out, weights=random_weights, **FAST)
     assert refused.value.exit_code == 5
-    assert not _files(out)
+    assert _files(tmp_path) == [piece]
     words = ["generate", "--mask", str(piece), "--weights", str(random_weights)]
     words += ["-o", str(out), "--steps", "2", "--device", "cpu", "--json"]
     assert main(words) == 5
     assert json.loads(capsys.readouterr().out)["error"]["minimum"] > 0
-    assert not _files(out)
+    assert _files(tmp_path) == [piece]
 
 
 def test_the_mask_is_embedded_in_smaller_tiles(

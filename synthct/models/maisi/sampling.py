@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -26,20 +26,15 @@ FLOW_SOLVERS: dict[str, Solver] = {
 _compiled: weakref.WeakSet[DiffusionModelUNetMaisi] = weakref.WeakSet()
 
 
-def draw_noise(shape: tuple[int, ...], sampling: Sampling) -> torch.Tensor:
-    """Drawn on the CPU in float32 from [seed, attempt]: the same on every device."""
-    rng = np.random.default_rng([sampling.seed, sampling.attempt])
-    return torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
+def draw_noise(shape: Sequence[int], sampling: Sampling, step: int | None = None) -> torch.Tensor:
+    """Drawn on the CPU in float32: the same on every device.
 
-
-def draw_fresh(step: int, like: torch.Tensor, sampling: Sampling) -> torch.Tensor:
-    """What an ancestral step goes on with, from [seed, attempt, step + 1]; see `draw_noise`.
-
-    Plus one: NumPy takes [seed, attempt, 0] for [seed, attempt].
+    From [seed, attempt]; what an ancestral step goes on with, from [seed, attempt, step + 1]:
+    NumPy takes [seed, attempt, 0] for [seed, attempt].
     """
-    rng = np.random.default_rng([sampling.seed, sampling.attempt, step + 1])
-    noise = torch.from_numpy(rng.standard_normal(tuple(like.shape), dtype=np.float32))
-    return noise.to(like.device)
+    key = [sampling.seed, sampling.attempt, *([] if step is None else [step + 1])]
+    rng = np.random.default_rng(key)
+    return torch.from_numpy(rng.standard_normal(tuple(shape), dtype=np.float32))
 
 
 def sample(
@@ -55,11 +50,12 @@ def sample(
         UsageError: there is no such sampler.
     """
     advance = _counter(stage, "sampling step", sampling.steps)
+    schedule = rectified_flow.RectifiedFlow(noise[0, 0].numel(), base_numel)
     if sampling.sampler in FLOW_SOLVERS:
         return rectified_flow.sample(
             denoiser,
             noise,
-            rectified_flow.RectifiedFlow(noise[0, 0].numel(), base_numel),
+            schedule,
             sampling.steps,
             reference=sampling.reference_times,
             solver=FLOW_SOLVERS[sampling.sampler],
@@ -69,9 +65,9 @@ def sample(
         return rectified_flow.sample_ancestral(
             denoiser,
             noise,
-            rectified_flow.RectifiedFlow(noise[0, 0].numel(), base_numel),
+            schedule,
             sampling.steps,
-            fresh=lambda step: draw_fresh(step, noise, sampling),
+            fresh=lambda step: draw_noise(noise.shape, sampling, step).to(noise.device),
             advance=advance,
         )
     if sampling.sampler == "ddim":
