@@ -16,7 +16,7 @@ MARGIN = 2.0
 def region_contrast(
     told: torch.Tensor, untold: torch.Tensor, region: torch.Tensor, margin: float = MARGIN
 ) -> torch.Tensor:
-    """Two predictions (1, C, x, y, z) of the same noisy latent → a scalar, zero where all is well.
+    """Two predictions (N, C, x, y, z) of the same noisy latents → a scalar, zero where all is well.
 
     Args:
         told: with the region's label in the mask.

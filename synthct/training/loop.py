@@ -91,7 +91,7 @@ def _run(state: State, stop: Stop, advance: Advance, say: Say) -> str:
             log.add(state.step, figures)
         advance(1)
         spent = _validated(state, log, say)
-        asked = state.team.any(stop.asked, state.device)
+        asked = state.together and state.team.any(stop.asked, state.device)
         last = state.step == recipe.steps
         if last or spent or asked or state.step % recipe.save_every == 0:
             state.save()

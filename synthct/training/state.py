@@ -4,7 +4,7 @@ and comes back bit-equal."""
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
@@ -39,6 +39,9 @@ class State:
         team: Team | None = None,
         device: torch.device | None = None,
     ) -> None:
+        if recipe.shard and recipe.sync_every > 1:
+            hint = "leave one of them out"
+            raise UsageError("shard=true with sync_every: split weights meet in every step", hint)
         self.task, self.recipe, self.folder = task, recipe, folder
         self.team, self.device = team or Team(), device or torch.device("cpu")
         self.patience = Patience(recipe.patience)
@@ -61,13 +64,20 @@ class State:
         self.parameters = [
             p for net in self.networks.values() for p in net.parameters() if p.requires_grad
         ]
-        self.optimiser = _adam(self.parameters, recipe.learning_rate, recipe.weight_decay)
+        self.optimiser = _adam(
+            self.parameters, recipe.learning_rate, recipe.weight_decay, fused=not self.sharded
+        )
         critic = task.critic if isinstance(task, Adversarial) else None
         self.critic = None if critic is None else Opponent(critic, recipe)
 
     @property
     def path(self) -> Path:
         return self.folder / "checkpoint.pt"
+
+    @property
+    def together(self) -> bool:
+        """Whether the processes stand at the same weights, and may be asked something in common."""
+        return self.step % self.recipe.sync_every == 0 or self.step == self.recipe.steps
 
     def train_step(self, batches: Sequence[Any]) -> Figures:
         """One step of the optimiser on the mean gradient of `batches`."""
@@ -77,8 +87,10 @@ class State:
         seen = [
             self._gradients(batch, number, len(batches)) for number, batch in enumerate(batches)
         ]
-        figures = self.team.mean(_means(seen), "loss", self.device)
-        self._come_together()
+        figures = _means(seen)
+        if self.recipe.sync_every == 1:
+            figures = self.team.mean(figures, "loss", self.device)
+            self._average_gradients()
         norm = sharding.whole(
             nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
         )
@@ -90,6 +102,8 @@ class State:
                 self.critic.step(share(self.recipe, self.step))
         self.step += 1
         self._average()
+        if self.together and self.recipe.sync_every > 1:
+            self._come_together()
         skipped = {"skipped": 1.0 - good, "gradient": float(norm) if good else 0.0}
         return {"loss": figures.pop("loss"), "rate": rate, **skipped, **figures}
 
@@ -107,13 +121,23 @@ class State:
             figures = figures | told
         return {"loss": float(loss.detach()), **figures}
 
-    def _come_together(self) -> None:
+    def _average_gradients(self) -> None:
         """Make gradients and running figures those of all processes."""
         if not self.sharded:  # else backward has done it
             self.team.average_gradients(self.parameters)
         if self.critic is not None:
             self.team.average_gradients(self.critic.parameters)
         self.team.average(b for module in self._beside().values() for b in module.buffers())
+
+    @torch.no_grad()
+    def _come_together(self) -> None:
+        """Replace weights, averages and moments by their means over the processes."""
+        modules = (*self.networks.values(), *self.averages.values(), *self._beside().values())
+        self.team.average(tensor for net in modules for tensor in net.state_dict().values())
+        self.team.average(_moments(self.optimiser))
+        if self.critic is not None:
+            self.team.average(p.detach() for p in self.critic.parameters)
+            self.team.average(_moments(self.critic.optimiser))
 
     def _guard(self, loss: float, norm: torch.Tensor) -> bool:
         """Whether the step may be taken. A lone overflow in bfloat16 is left out, and logged."""
@@ -152,6 +176,9 @@ class State:
     # ── on disk ───────────────────────────────────────────────────────────────────────────────
 
     def save(self) -> None:
+        """Write the checkpoint; every process has to call it."""
+        if not self.together:
+            self._come_together()
         weights = self.weights(self.networks), self.weights(self.averages)
         optimiser = self._optimiser_state()
         if not self.team.leads:
@@ -244,8 +271,24 @@ class Opponent:
         self.optimiser.zero_grad(set_to_none=True)
 
 
-def _adam(parameters: list[nn.Parameter], rate: float, decay: float) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
+def _adam(
+    parameters: list[nn.Parameter], rate: float, decay: float, *, fused: bool = True
+) -> torch.optim.Optimizer:
+    """`fused` goes over the weights once instead of ten times: a quarter of the time."""
+    return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=fused)
+
+
+def _moments(optimiser: torch.optim.Optimizer) -> Iterator[torch.Tensor]:
+    """Adam's moments and counts, in one order in every process: of a parameter that has not had a
+    gradient yet, zeros."""
+    for group in optimiser.param_groups:
+        for parameter in group["params"]:
+            held = optimiser.state[parameter]
+            if not held:
+                held["step"] = torch.zeros((), device=parameter.device)
+                held["exp_avg"] = torch.zeros_like(parameter)
+                held["exp_avg_sq"] = torch.zeros_like(parameter)
+            yield from (held["step"], held["exp_avg"], held["exp_avg_sq"])
 
 
 def _set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:

@@ -97,6 +97,11 @@ class Recipe:
     """Looks without a better score after which the run stops; 0: it never does."""
     shard: bool = False
     """Split the networks' weights over the processes (FSDP) instead of copying them."""
+    sync_every: int = 1
+    """Of several processes: 1 averages gradients in every step; n lets each go its own way and
+    averages weights and moments every n steps (local SGD, Stich 2019), so that none waits for the
+    larger crop of another. Signals are heeded then, too.
+    """
     save_every: int = 200
     log_every: int = 50
     seed: int = 0

@@ -152,6 +152,7 @@ def _latent_task(
         by_image=chosen.latent.by_image,
         l1=chosen.latent.l1,
         looks=chosen.latent.looks,
+        draws=chosen.latent.draws,
         validation=folder / "validation",
         latents=pair_folder(folder) if chosen.latent.encoded else None,
         vae_sha256=sha256_of(vae),

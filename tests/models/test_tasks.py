@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from synthct.diffusion.rectified_flow import RectifiedFlow
 from synthct.labels.groups import BODY
 from synthct.models.maisi.latent_task import LatentTask, LossWeights
 from synthct.models.maisi.networks import build_autoencoder
+from synthct.models.maisi.objective import Noised, noised
 from synthct.models.maisi.small_maps import bfloat16_is_wrong
 from synthct.models.maisi.spec import preset
 from synthct.models.maisi.vae_task import VaeTask
@@ -200,6 +203,47 @@ def _controlled(prepared: Path, **more: object) -> LatentTask:
             for p in net.parameters():
                 p.add_(0.1 * torch.randn_like(p))
     return task
+
+
+def test_a_crop_takes_several_noises_in_one_step(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loss and gradient are the mean of those of its noises one by one; times are spread."""
+    task = _controlled(prepared, draws=3)
+    batch = next(b for b in map(task.batch, range(12)) if b.weight.mean() > 0.5)
+    seen: list[Noised] = []
+
+    def kept(*how: Any) -> Noised:
+        seen.append(noised(*how))
+        return seen[-1]
+
+    monkeypatch.setattr("synthct.models.maisi.latent_task.noised", kept)
+    together, _ = task.loss(batch, 0)
+    (drawn,) = seen
+    assert drawn.noisy.shape == (3, *batch.latent.shape[1:])
+    flow = RectifiedFlow(batch.latent[0, 0].numel(), task.spec.base_numel)
+    thirds = [flow.shift(torch.tensor(n / 3)).item() * 1000 for n in range(4)]
+    for n, timestep in enumerate(drawn.timestep.tolist()):
+        assert thirds[n] <= timestep <= thirds[n + 1]
+    assert not torch.equal(drawn.target[0], drawn.target[1]), "each has its own noise"
+    whole = _gradients(task, together)
+
+    task.draws, losses = 1, []
+    for n in range(3):
+        row = slice(n, n + 1)
+        one = Noised(drawn.noisy[row], drawn.timestep[row], drawn.target[row], flow=True)
+        monkeypatch.setattr("synthct.models.maisi.latent_task.noised", lambda *how, one=one: one)
+        losses.append(task.loss(batch, 0)[0])
+    mean = torch.stack(losses).mean()
+    assert together.item() == pytest.approx(mean.item(), rel=1e-5)
+    single = _gradients(task, mean)
+    assert torch.allclose(whole, single, rtol=1e-3, atol=1e-5 * single.abs().max().item())
+
+
+def _gradients(task: LatentTask, loss: torch.Tensor) -> torch.Tensor:
+    parameters = [p for net in task.networks.values() for p in net.parameters()]
+    found = torch.autograd.grad(loss, parameters, allow_unused=True)
+    return torch.cat([g.ravel() for g in found if g is not None])
 
 
 def test_the_contrastive_term_is_the_difference_that_one_organ_makes(prepared: Path) -> None:

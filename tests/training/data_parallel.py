@@ -6,7 +6,7 @@ Run by `test_team.py` through torchrun.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,6 +54,34 @@ def run(folder: Path, us: Team, steps: int, accumulate: int) -> State:
         first = step * accumulate
         numbers = range(first, first + accumulate)
         state.train_step([task.batch(n * us.size + us.rank) for n in numbers])
+    return state
+
+
+class Quiet(Smooth):
+    """Without noise: what a step does hangs on its batch and the weights alone."""
+
+    def loss(
+        self, batch: tuple[int, torch.Tensor], step: int
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        index, image = batch
+        hidden = self.net["always"](image)
+        if index % 3:
+            hidden = self.net["seldom"](hidden.relu())
+        return (self.last(hidden) - image[:, :, 1:-1, 1:-1, 1:-1]).square().mean(), {}
+
+
+OWN_WAYS = ((0, 3, 5), (1, 2, 4))
+"""The batches of each process; the first one meets `seldom` after they came together."""
+
+
+def run_apart(folder: Path, us: Team, numbers: Sequence[int], *, save: bool = False) -> State:
+    """The state after steps on `numbers`, where processes come together every two steps."""
+    recipe = replace(RECIPE, sync_every=2)
+    state = State(Quiet(seed=0), recipe, folder, team=us)
+    for number in numbers:
+        state.train_step([state.task.batch(number)])
+    if save:
+        state.save()
     return state
 
 
@@ -115,4 +143,11 @@ if __name__ == "__main__":
         split = run_whole(Path(sys.argv[1]), us, steps=4, accumulate=1, split=True)
         found["held"] = sum(p.to_local().numel() for p in split.parameters)
         found["split"] = split.weights(split.networks), split.weights(split.averages)
+        apart = Path(sys.argv[1]) / "apart"
+        for count in (2, 3):
+            state = run_apart(apart, us, OWN_WAYS[us.rank][:count], save=count == 3)
+            found[f"apart {count}"] = [p.detach() for p in state.parameters]
+            found[f"moments {count}"] = [
+                state.optimiser.state[p]["exp_avg"].clone() for p in state.parameters
+            ]
         torch.save(found, Path(sys.argv[1]) / f"rank-{us.rank}.pt")

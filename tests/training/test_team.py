@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ import torch
 
 from synthct.errors import UsageError
 from synthct.training.sharding import require_shardable
+from synthct.training.state import State
 from synthct.training.team import Team, own_device
-from tests.training.data_parallel import Smooth, run, run_whole
+from tests.training.data_parallel import OWN_WAYS, RECIPE, Smooth, run, run_apart, run_whole
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +77,35 @@ def test_both_end_with_the_same_weights_to_the_bit(pair: Path) -> None:
         assert all(torch.equal(a, b) for a, b in zip(first[name], second[name], strict=True))
     for one, other in zip(first["averages"], second["averages"], strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_they_may_go_apart_and_meet_every_few_steps(pair: Path, tmp_path: Path) -> None:
+    """Weights and moments are the means of two lone runs; between two meetings they differ."""
+    lone = [run_apart(tmp_path, Team(), ways[:2]) for ways in OWN_WAYS]
+    found = [torch.load(pair / f"rank-{rank}.pt") for rank in (0, 1)]
+    for n, (a, b) in enumerate(zip(*(state.parameters for state in lone), strict=True)):
+        assert not torch.equal(a, b)
+        held = [run.optimiser.state[p] for run, p in zip(lone, (a, b), strict=True)]
+        moments = [one.get("exp_avg", torch.zeros_like(a)) for one in held]
+        for one in found:
+            assert torch.allclose(one["apart 2"][n], (a + b) / 2, rtol=1e-5, atol=1e-7)
+            assert torch.allclose(one["moments 2"][n], sum(moments) / 2, rtol=1e-5, atol=1e-7)
+
+
+def test_what_is_saved_is_what_all_have(pair: Path) -> None:
+    """Between two meetings they meet to save: a resumed run begins with the same everywhere."""
+    first, second = (torch.load(pair / f"rank-{rank}.pt") for rank in (0, 1))
+    for name in ("apart 3", "moments 3"):
+        assert all(torch.equal(a, b) for a, b in zip(first[name], second[name], strict=True))
+    saved = torch.load(pair / "apart" / "checkpoint.pt")
+    kept = [p for net in saved["networks"].values() for p in net.values()]
+    assert all(torch.equal(a, b) for a, b in zip(kept, first["apart 3"], strict=True))
+
+
+def test_split_weights_meet_in_every_step(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, shard=True, sync_every=2)
+    with pytest.raises(UsageError, match="sync_every"):
+        State(Smooth(0), recipe, tmp_path, team=Team(0, 2))
 
 
 def test_a_step_is_that_of_batches_laid_side_by_side(tmp_path: Path) -> None:

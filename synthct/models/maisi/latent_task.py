@@ -19,7 +19,7 @@ from synthct.errors import InputError
 from synthct.labels.groups import HEART, HOLLOW_ORGANS, MUSCLES, SOLID_ORGANS, VESSELS
 from synthct.models.maisi import data
 from synthct.models.maisi.channel_weights import channel_weights
-from synthct.models.maisi.conditions import Conditions, conditions, label_bits, regions_of
+from synthct.models.maisi.conditions import Conditions, conditions, joined, label_bits, regions_of
 from synthct.models.maisi.guidance import without_lesions
 from synthct.models.maisi.latent_validation import Unseen, denoised, unseen
 from synthct.models.maisi.latents import encoded_cases
@@ -139,6 +139,8 @@ class LatentTask:
     """Let a channel of the latent count by what its errors cost in the image."""
     looks: int = 1
     """How often a crop is used once it is encoded, with other noise and masks each time."""
+    draws: int = 1
+    """Noises put on a crop in one step, at times spread over 0 to 1; its mask is embedded once."""
     l1: bool = False
     """Mean absolute error, as in the paper, instead of the squared one."""
     validation: Path | None = None
@@ -271,16 +273,20 @@ class LatentTask:
         return np.where(labels == rng.choice(there), np.uint8(BODY), labels)
 
     def loss(self, batch: LatentBatch, step: int) -> tuple[torch.Tensor, dict[str, float]]:
-        latent, drawn = batch.latent, noised(batch.latent, self.spec)
+        latent = batch.latent
+        count = self.draws
+        times = (torch.arange(count) + torch.rand(count)) / count
+        drawn = noised(latent.expand(count, *latent.shape[1:]), self.spec, times)
+        told = joined([batch.conditions] * count)
         blind = self.controlnet is None or bool(torch.rand(()) < self.blind_share)
         levels = len(self.spec.unet.num_channels)
         half = self.bfloat16 and not bfloat16_is_wrong(latent.shape[2:], levels)
         with (autocast if self.checkpointing else step_precision)(half, latent.device):
             predict = partial(controlled_prediction, self.networks, drawn.noisy, drawn.timestep)
-            predicted = predict(None if blind else batch.bits, batch.conditions)
+            predicted = predict(None if blind else batch.bits, told)
             against = None
             if batch.region is not None and batch.other_bits is not None and not blind:
-                against = predict(batch.other_bits, batch.conditions)
+                against = predict(batch.other_bits, told)
         off = error(predicted, drawn.target, l1=self.l1)
         weighted = off * self._channels.to(off.device) if self.by_image else off
         loss = (weighted * batch.weight).mean() / batch.weight.mean().clamp_min(1e-3)

@@ -17,7 +17,7 @@ from synthct.models.maisi.spec import MaisiSpec
 
 @dataclass(frozen=True)
 class Noised:
-    """A latent with noise: (1, C, x, y, z) maps, and the timestep (1,), 0 to 1000."""
+    """Latents with noise: (N, C, x, y, z) maps, and the timesteps (N,), 0 to 1000."""
 
     noisy: torch.Tensor
     timestep: torch.Tensor
@@ -41,8 +41,8 @@ def noised(
     """Put noise on a latent, on the latent's device.
 
     Args:
-        latent: (1, C, x, y, z), scaled.
-        time: (1,) in 0 to 1, before the shift of rectified flow; drawn where None.
+        latent: (N, C, x, y, z), scaled.
+        time: (N,) in 0 to 1, before the shift of rectified flow; one for all drawn where None.
         noise: as `latent`; drawn where None.
     """
     # time is drawn on the CPU: the same on every device

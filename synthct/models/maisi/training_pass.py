@@ -18,12 +18,12 @@ def controlled_prediction(
     bits: torch.Tensor | None,
     told: Conditions,
 ) -> torch.Tensor:
-    """What the U-Net makes of a noisy latent, (1, C, x, y, z).
+    """What the U-Net makes of noisy latents of one mask, (N, C, x, y, z).
 
     Args:
         networks: `unet`, and `controlnet` where `bits` are given.
-        bits: of the label map, (1, 8, X, Y, Z); None: the U-Net alone.
-        told: what is told beside.
+        bits: of the label map, (1, 8, X, Y, Z), embedded once for all; None: the U-Net alone.
+        told: what is told beside, a row for each.
     """
     extra: dict[str, Any] = {}
     if bits is not None:
