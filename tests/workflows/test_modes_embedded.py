@@ -75,7 +75,7 @@ def test_lesions_are_strengthened(tmp_path: Path, sampled: list[Any]) -> None:
 
 @pytest.mark.parametrize(
     ("words", "scale"),
-    [({}, 1.4), ({"guidance": 1.0}, 1.0), ({"mask_guidance": 2.0}, 2.0)],
+    [({}, 1.3), ({"guidance": 1.0}, 1.0), ({"mask_guidance": 2.0}, 2.0)],
     ids=["default", "off", "asked"],
 )
 def test_the_mask_is_strengthened(
