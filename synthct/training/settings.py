@@ -9,6 +9,8 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from synthct.errors import UsageError
 
 HolderT = TypeVar("HolderT")
+COUNTS = ("steps", "accumulate", "sync_every", "save_every", "log_every", "looks", "draws")
+"""Settings that are 1 or more, wherever they stand."""
 
 
 def with_settings(holder: HolderT, settings: Mapping[str, str]) -> HolderT:
@@ -61,6 +63,9 @@ def _one(name: str, text: str, kind: type) -> object:
     try:
         if kind is bool:
             return {"true": True, "false": False}[text.lower()]
-        return kind(text)
+        value: object = kind(text)
     except (ValueError, KeyError):
         raise UsageError(f"{name}={text}: {kind.__name__} expected") from None
+    if name in COUNTS and isinstance(value, int) and value < 1:
+        raise UsageError(f"{name}={text}: 1 or more expected")
+    return value

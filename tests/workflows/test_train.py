@@ -101,6 +101,9 @@ def test_settings_are_read_as_their_types() -> None:
         with_settings(recipe, {"steps": "many"})
     with pytest.raises(UsageError, match="no setting"):
         with_settings(recipe, {"stpes": "5"})
+    for name in ("steps", "sync_every", "save_every"):
+        with pytest.raises(UsageError, match=f"{name}=0: 1 or more"):
+            with_settings(recipe, {name: "0"})
 
 
 @pytest.mark.parametrize("trainable", ["controlnet", "biases-norms"])
