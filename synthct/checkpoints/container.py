@@ -24,6 +24,7 @@ from synthct.errors import DamagedWeights
 PLAIN = "plain"
 NESTED = ("unet_state_dict", "controlnet_state_dict")
 SCALE_FACTOR = "scale_factor"
+SKIP = "skip"
 SAFETENSORS = ".safetensors"
 PICKLED_SUFFIXES = (".pt", ".pth", ".ckpt")
 

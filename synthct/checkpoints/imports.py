@@ -16,7 +16,7 @@ from torch import Tensor
 
 from synthct.atomic import write_text
 from synthct.checkpoints.catalogue import IMPORT_RECORD
-from synthct.checkpoints.container import SCALE_FACTOR, Container
+from synthct.checkpoints.container import SCALE_FACTOR, SKIP, Container
 from synthct.checkpoints.load import write_tensors
 from synthct.checkpoints.naming import Fit
 from synthct.checkpoints.places import cache_folder
@@ -100,8 +100,8 @@ def imported_roles(name: str, files: Mapping[str, str]) -> set[str]:
 def _convert(one: Matched, target: Path) -> dict[str, object]:
     source = sha256_of(one.path)
     said = {"layout": one.container.layout, "source": one.path.name, "source_sha256": source}
-    if SCALE_FACTOR in one.container.metadata:
-        said[SCALE_FACTOR] = one.container.metadata[SCALE_FACTOR]
+    stated = one.container.metadata
+    said |= {key: stated[key] for key in (SCALE_FACTOR, SKIP) if key in stated}
     write_tensors(target, one.tensors(), said)
     return {**one.as_dict(), "source_sha256": source, "sha256": sha256_of(target)}
 

@@ -66,6 +66,28 @@ def velocity(data: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
     return data - noise
 
 
+def linear_share(t: torch.Tensor) -> torch.Tensor:
+    """Share of x_t in the velocity, were data and noise white and of variance 1.
+
+    (1 − 2t) / ((1 − t)² + t²): the skip connection of Karras et al. 2022 (table 1, c_skip) for this
+    flow; 1 where x_t is data, −1 where it is noise.
+
+    Args:
+        t: shifted times in [0, 1].
+    """
+    return (1 - 2 * t) / ((1 - t).square() + t.square())
+
+
+def with_linear_share(denoiser: Denoiser) -> Denoiser:
+    """The velocity, from networks that learned what `linear_share` leaves of it."""
+
+    def whole(latent: torch.Tensor, timestep: float) -> torch.Tensor:
+        share = linear_share(torch.tensor(timestep / TRAIN_TIMESTEPS))
+        return denoiser(latent, timestep) + float(share) * latent
+
+    return whole
+
+
 def sample(
     denoiser: Denoiser,
     noise: torch.Tensor,

@@ -20,6 +20,7 @@ from synthct.models.maisi.tensors import Shapes, tensors_of
 
 SAFETENSORS = ".safetensors"
 SCALE_FACTOR = "scale_factor"
+SKIP = "skip"
 _HEAD_BYTES = 1 << 20
 _JSON_AT = 8  # a safetensors file begins with the length of its JSON header, 8 bytes
 _ZIP = b"PK\x03\x04"
@@ -75,6 +76,14 @@ def scale_factor(metadata: Mapping[str, str], unet: Path) -> float:
             f"{unet} states no usable {SCALE_FACTOR} ({stated!r})", "train or fetch it again"
         )
     return factor
+
+
+def skips(metadata: Mapping[str, str]) -> bool:
+    """Whether a U-Net was trained to give what `linear_share` leaves of the velocity.
+
+    A file that does not say so gives all of it, as the published ones do.
+    """
+    return metadata.get(SKIP) == "true"
 
 
 def read_header(path: Path) -> tuple[Shapes, dict[str, str]]:

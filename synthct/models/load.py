@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ from synthct.checkpoints import catalogue, store
 from synthct.checkpoints.catalogue import Entry
 from synthct.checkpoints.load import load_into, read_metadata
 from synthct.errors import UsageError
-from synthct.models.headers import SCALE_FACTOR, scale_factor
+from synthct.models.headers import SCALE_FACTOR, SKIP, scale_factor, skips
 from synthct.models.maisi.autoencoder import MaisiAutoencoder
 from synthct.models.maisi.generator import MaisiGenerator
 from synthct.models.maisi.mask_generator import MaskGenerator
@@ -22,12 +23,14 @@ from synthct.models.settings import split_devices
 
 __all__ = [
     "SCALE_FACTOR",
+    "SKIP",
     "available_devices",
     "load_autoencoder",
     "load_generator",
     "load_mask_generator",
     "pick_device",
     "pick_devices",
+    "skips",
 ]
 
 
@@ -115,9 +118,10 @@ def available_devices() -> list[str]:
 
 
 def _maisi(entry: Entry, weights: Path | None, device: torch.device) -> MaisiGenerator:
-    spec = preset(str(entry.network["spec"]))
     found = store.verify(entry, weights)
     files, unet = found.files, found.files["unet"]
+    stated = read_metadata(unet, within=found.within("unet"))
+    spec = replace(preset(str(entry.network["spec"])), skip=skips(stated))
     controlnet = None
     if "controlnet" in files:
         controlnet = load_into(
@@ -133,7 +137,7 @@ def _maisi(entry: Entry, weights: Path | None, device: torch.device) -> MaisiGen
         ).to(device),
         load_into(lambda: build_unet(spec), unet, within=found.within("unet")).to(device),
         controlnet,
-        scale_factor(read_metadata(unet, within=found.within("unet")), unet),
+        scale_factor(stated, unet),
         device,
         modality=entry.modality,
     )

@@ -16,7 +16,7 @@ from torch import nn
 from synthct.atomic import replacing, write_text
 from synthct.checkpoints.load import write_tensors
 from synthct.errors import InputError, TrainingError
-from synthct.models.load import SCALE_FACTOR, pick_device
+from synthct.models.load import SCALE_FACTOR, SKIP, pick_device
 from synthct.models.maisi.networks import build_autoencoder
 from synthct.models.maisi.recipes import MaisiRecipe, recipe
 from synthct.models.maisi.unit_latents import unit_latents
@@ -152,6 +152,8 @@ def _train(
             progress.say(_unit_latents(fitted, stage, progress))
     else:
         metadata[SCALE_FACTOR] = repr(stage.scale_factor)
+        if stage.spec.skip:
+            metadata[SKIP] = "true"
     for role, weights in fitted.weights.items():
         write_half(files[role], weights, metadata)
     kept = _taken_along(task, loop.trainable, start, output, files)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -9,13 +10,13 @@ from monai.apps.generation.maisi.networks.autoencoderkl_maisi import Autoencoder
 
 from synthct.checkpoints.load import load_into, read_metadata, read_tensors
 from synthct.errors import MissingWeights
-from synthct.models.load import SCALE_FACTOR
+from synthct.models.load import SCALE_FACTOR, skips
 from synthct.models.maisi.image_task import ImageTask
 from synthct.models.maisi.latent_task import LatentTask, LossWeights
 from synthct.models.maisi.latents import encoded_cases, pair_folder
 from synthct.models.maisi.networks import build_autoencoder
 from synthct.models.maisi.recipes import MaisiRecipe
-from synthct.models.maisi.spec import preset
+from synthct.models.maisi.spec import MaisiSpec, preset
 from synthct.models.maisi.vae_task import VaeTask
 from synthct.record import sha256_of
 
@@ -76,7 +77,7 @@ def _image_stage(
     sha256 = sha256_of(vae)
     factor = _stated(grown) if grown else scale_factor(chosen, autoencoder, folder, sha256)
     stage = ImageTask(
-        preset(chosen.preset),
+        _spec(chosen, grown),
         folder / "images",
         folder / "latents",
         autoencoder,
@@ -105,17 +106,27 @@ def _diffusion_stage(
     """The U-Net alone: from the beginning, or on from `start`'s."""
     grown = _grown(start, "unet")
     factor = _stated(grown) if grown else scale_factor(chosen, autoencoder, folder)
-    stage = _latent_task(chosen, folder, autoencoder, factor, vae, controlled=False)
+    spec = _spec(chosen, grown)
+    stage = _latent_task(chosen, spec, folder, autoencoder, factor, vae, controlled=False)
     if grown is not None:
         stage.begin_from(_floats(grown))
     return stage
+
+
+def _spec(chosen: MaisiRecipe, unet: Path | None) -> MaisiSpec:
+    """Whether networks learn all of the velocity is for the U-Net to say, and where none is to be
+    gone on from for the recipe."""
+    spec = preset(chosen.preset)
+    asked = chosen.latent.skip if unet is None else skips(read_metadata(unet))
+    return replace(spec, skip=asked and spec.sampler == "rflow")
 
 
 def _controlnet_stage(
     chosen: MaisiRecipe, folder: Path, autoencoder: AutoencoderKlMaisi, before: Path
 ) -> LatentTask:
     unet, vae = _weights(before, "unet"), _weights(before, "vae")
-    stage = _latent_task(chosen, folder, autoencoder, _stated(unet), vae, controlled=True)
+    spec, factor = _spec(chosen, unet), _stated(unet)
+    stage = _latent_task(chosen, spec, folder, autoencoder, factor, vae, controlled=True)
     grown = _grown(before, "controlnet")
     stage.begin_from(_floats(unet), _floats(grown) if grown else None)
     return stage
@@ -123,6 +134,7 @@ def _controlnet_stage(
 
 def _latent_task(
     chosen: MaisiRecipe,
+    spec: MaisiSpec,
     folder: Path,
     autoencoder: AutoencoderKlMaisi,
     factor: float,
@@ -132,7 +144,7 @@ def _latent_task(
 ) -> LatentTask:
     frozen = chosen.loop.trainable == "controlnet"  # the U-Net is, and learns nothing without masks
     return LatentTask(
-        preset(chosen.preset),
+        spec,
         folder / "pairs",
         autoencoder,
         factor,

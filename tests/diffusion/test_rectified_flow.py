@@ -11,9 +11,11 @@ from monai.networks.schedulers import RFlowScheduler
 from synthct.diffusion.denoiser import Denoiser
 from synthct.diffusion.rectified_flow import (
     RectifiedFlow,
+    linear_share,
     sample,
     sample_ancestral,
     velocity,
+    with_linear_share,
 )
 from synthct.diffusion.solvers import Solver
 
@@ -167,3 +169,21 @@ def test_the_last_ancestral_step_adds_no_noise() -> None:
 
     sample_ancestral(_gaussian(0.0, 1.0), _fresh(shape)(-1), RectifiedFlow(64), 5, fresh=fresh)
     assert drawn == [0, 1, 2, 3]
+
+
+def test_the_linear_share_alone_is_the_flow_of_white_data() -> None:
+    """Noise of variance 1 becomes data of variance 1, though the network gives nothing."""
+    noise = _fresh((1, 1, 24, 24, 24))(-1)
+    flow = with_linear_share(lambda latent, timestep: torch.zeros_like(latent))
+    end = sample(flow, noise, RectifiedFlow(24**3), 400)
+    assert float(end.std()) == pytest.approx(float(noise.std()), rel=0.01)
+    assert float(sample(flow, noise, RectifiedFlow(24**3), 1).std()) < 0.01  # one step: the mean
+
+
+def test_the_linear_share_is_what_regression_finds() -> None:
+    generator = torch.Generator().manual_seed(0)
+    data, noise = (torch.randn(200_000, generator=generator) for _ in range(2))
+    for t in (0.0, 0.2, 0.5, 0.9, 1.0):
+        latent = (1 - t) * data + t * noise
+        slope = float((latent * velocity(data, noise)).mean() / latent.square().mean())
+        assert float(linear_share(torch.tensor(t))) == pytest.approx(slope, abs=0.01)

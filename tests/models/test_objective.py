@@ -2,25 +2,46 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from synthct.diffusion import gaussian
+from synthct.diffusion.rectified_flow import linear_share
 from synthct.models.maisi.objective import error, noised
 from synthct.models.maisi.spec import preset
 
 
-@pytest.mark.parametrize("name", ["ct-rflow", "ct-ddpm"])
+@pytest.mark.parametrize(
+    ("name", "skip"), [("ct-rflow", False), ("ct-ddpm", False), ("ct-rflow", True)]
+)
 @pytest.mark.parametrize("time", [0.0, 0.3, 0.999])
-def test_the_right_prediction_gives_the_latent_back(name: str, time: float) -> None:
+def test_the_right_prediction_gives_the_latent_back(name: str, skip: bool, time: float) -> None:
     torch.manual_seed(0)
     latent = torch.randn(1, 4, 6, 5, 4, dtype=torch.float64)
-    drawn = noised(latent, preset(name), torch.tensor([time]))
+    drawn = noised(latent, replace(preset(name), skip=skip), torch.tensor([time]))
     assert drawn.timestep.shape == (1,) and 0 <= float(drawn.timestep) <= 1000
     found = drawn.latent(drawn.target)
     torch.testing.assert_close(found.double(), latent, rtol=0, atol=2e-4)
     moved = float((drawn.noisy - latent).norm() / latent.norm())
     assert moved < 0.05 if time == 0 else moved > 0.05
+
+
+def test_with_a_skip_the_network_learns_what_the_noisy_latent_does_not_tell() -> None:
+    """Near noise the latent is asked for, near the latent the noise, never the map it was given."""
+    torch.manual_seed(0)
+    latent, noise = torch.randn(1, 4, 12, 12, 12), torch.randn(1, 4, 12, 12, 12)
+    plain = preset("mini-ct")
+    spec = replace(plain, skip=True)
+    for time in (0.001, 0.2, 0.7, 0.999):
+        drawn, whole = (noised(latent, s, torch.tensor([time]), noise) for s in (spec, plain))
+        assert torch.equal(drawn.noisy, whole.noisy)
+        together = torch.stack([drawn.target.flatten(), drawn.noisy.flatten()])
+        assert abs(float(torch.corrcoef(together)[0, 1])) < 0.05
+        found = drawn.target + linear_share(drawn.timestep / 1000) * drawn.noisy
+        torch.testing.assert_close(found, whole.target, rtol=0, atol=1e-5)
+    torch.testing.assert_close(drawn.target, latent, rtol=0, atol=0.02)
 
 
 def test_version_one_learns_the_noise_of_monai_s_schedule() -> None:

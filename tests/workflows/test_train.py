@@ -5,25 +5,28 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from synthct.checkpoints.load import load_into, read_metadata, read_tensors
+from synthct.checkpoints.load import load_into, read_metadata, read_tensors, write_tensors
 from synthct.cli.main import main
 from synthct.errors import InputError, MissingWeights, UsageError
+from synthct.models.headers import skips
 from synthct.models.maisi import networks
 from synthct.models.maisi.latents import EncodedCase
 from synthct.models.maisi.recipes import NAMES, recipe
-from synthct.models.maisi.spec import preset
+from synthct.models.maisi.spec import PRESETS, preset
 from synthct.models.maisi.vae_task import VaeTask
 from synthct.record import sha256_of
 from synthct.training.task import Recipe
 from synthct.volume.manifest import Manifest, Row, write_manifest
 from synthct.workflows.encoding import EncodeRequest, encode_dataset
 from synthct.workflows.train import train, with_settings
+from synthct.workflows.training_stages import build_stage
 from tests.workflows.prepared_data import write_prepared
 
 STAGES = ("maisi-vae", "maisi-diffusion", "maisi-controlnet")
@@ -49,6 +52,7 @@ def test_each_stage_leaves_weights_that_load(trained: Path) -> None:
     load_into(lambda: networks.build_controlnet(spec), trained / "controlnet.safetensors")
     assert float(read_metadata(trained / "unet.safetensors")["scale_factor"]) > 0
     assert read_metadata(trained / "vae.safetensors")["task"] == "maisi-vae"
+    assert skips(read_metadata(trained / "unet.safetensors"))
 
 
 def test_weights_are_stored_as_float16(trained: Path) -> None:
@@ -154,6 +158,34 @@ def test_a_unet_goes_on_from_the_one_it_is_given(
     ]
     assert stated[0] == stated[1]
     assert (tmp_path / "vae.safetensors").is_file() and not list(tmp_path.glob("controlnet*"))
+
+
+@pytest.mark.parametrize("task", STAGES[1:])
+def test_who_goes_on_from_a_unet_goes_on_with_what_it_gives(
+    task: str, trained: Path, prepared: Path, tmp_path: Path
+) -> None:
+    """One that says nothing of a skip gives all of the velocity, whatever the recipe says."""
+    before = tmp_path / "before"
+    shutil.copytree(trained, before, ignore=shutil.ignore_patterns("maisi-*"))
+    path = before / "unet.safetensors"
+    stated = {key: value for key, value in read_metadata(path).items() if key != "skip"}
+    write_tensors(path, read_tensors(path), stated, overwrite=True)
+    for start in (before, trained):
+        stage = build_stage(task, recipe(task, "tiny"), prepared, start, tmp_path)
+        assert stage.spec.skip == (start == trained)
+
+
+def test_networks_that_learn_the_noise_have_no_skip(
+    trained: Path, prepared: Path, tmp_path: Path
+) -> None:
+    """`--set preset=ct-ddpm` alone is enough."""
+    tiny = recipe("maisi-diffusion", "tiny")
+    assert tiny.latent.skip
+    of_noise = replace(preset("tiny"), sampler="ddpm")
+    shutil.copy(trained / "vae.safetensors", tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PRESETS, "tiny", of_noise)
+        assert not build_stage("maisi-diffusion", tiny, prepared, None, tmp_path).spec.skip
 
 
 @pytest.mark.parametrize("task", STAGES)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from synthct.checkpoints import catalogue, store
 from synthct.checkpoints.entry import Entry, HubFile
-from synthct.checkpoints.load import load_into
+from synthct.checkpoints.load import load_into, write_tensors
 from synthct.checkpoints.naming import MisfitWeights
 from synthct.cli.main import main
 from synthct.errors import DamagedWeights, MissingWeights, UnsafeWeights, UsageError, WeightsError
@@ -168,6 +168,19 @@ def test_the_scale_factor_travels(entry: Entry, tmp_path: Path) -> None:
     import_weights(folder, "mine")
     generator = load_generator("mine", None, torch.device("cpu"))
     assert generator.scale_factor == pytest.approx(SCALE, rel=1e-6)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("skip", [True, False])
+def test_what_a_unet_gives_of_the_velocity_travels(skip: bool, tmp_path: Path) -> None:
+    entry = catalogue.entry("small-rflow")
+    folder = tmp_path / "own"
+    folder.mkdir()
+    for role, network in random_networks(entry).items():
+        said = {"scale_factor": "1.0", **({"skip": "true"} if skip else {})}
+        write_tensors(folder / f"{role}.safetensors", network.state_dict(), said)
+    import_weights(folder, "mine", model=entry.name)
+    generator = load_generator("mine", None, torch.device("cpu"))
+    assert generator.spec.skip == skip  # type: ignore[attr-defined]
 
 
 def test_file_by_file_in_any_number_of_calls(tmp_path: Path) -> None:

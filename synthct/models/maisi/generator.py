@@ -14,6 +14,7 @@ from monai.apps.generation.maisi.networks.autoencoderkl_maisi import Autoencoder
 from monai.apps.generation.maisi.networks.controlnet_maisi import ControlNetMaisi
 from monai.apps.generation.maisi.networks.diffusion_model_unet_maisi import DiffusionModelUNetMaisi
 
+from synthct.diffusion.rectified_flow import with_linear_share
 from synthct.errors import RanOutOfMemory
 from synthct.geometry import Geometry, Shape, Spacing
 from synthct.models.maisi.conditions import Conditions, conditions, joined
@@ -192,7 +193,8 @@ class MaisiGenerator:
             )
         with telling_of_memory("sampling"):
             noise = draw_noise(self._latent_shape(padded), sampling).to(self.device)
-            return sample(told, noise, sampling, self.spec.base_numel, stage).float()
+            whole = with_linear_share(told) if self.spec.skip else told
+            return sample(whole, noise, sampling, self.spec.base_numel, stage).float()
 
     def _latent_shape(self, padded: list[int]) -> tuple[int, ...]:
         vae = self.spec.autoencoder

@@ -11,7 +11,12 @@ from dataclasses import dataclass
 import torch
 
 from synthct.diffusion import gaussian
-from synthct.diffusion.rectified_flow import TRAIN_TIMESTEPS, RectifiedFlow, velocity
+from synthct.diffusion.rectified_flow import (
+    TRAIN_TIMESTEPS,
+    RectifiedFlow,
+    linear_share,
+    velocity,
+)
 from synthct.models.maisi.spec import MaisiSpec
 
 
@@ -24,12 +29,15 @@ class Noised:
     target: torch.Tensor
     """What a prediction should be."""
     flow: bool
+    share: torch.Tensor | None = None
+    """Of `noisy` in the velocity, (N, 1, 1, 1, 1), where the network learns the rest only."""
 
     def latent(self, predicted: torch.Tensor) -> torch.Tensor:
         """The latent without noise, if `predicted` is right."""
         if not self.flow:
             return gaussian.without_noise(self.noisy, predicted, self.timestep.long())
-        return self.noisy + self.timestep.view(-1, 1, 1, 1, 1) / TRAIN_TIMESTEPS * predicted
+        whole = predicted if self.share is None else predicted + self.share * self.noisy
+        return self.noisy + self.timestep.view(-1, 1, 1, 1, 1) / TRAIN_TIMESTEPS * whole
 
 
 def noised(
@@ -52,7 +60,11 @@ def noised(
         flow = RectifiedFlow(latent[0, 0].numel(), spec.base_numel)
         shifted = flow.shift(time)
         noisy = flow.add_noise(latent, noise, shifted)
-        return Noised(noisy, shifted * TRAIN_TIMESTEPS, velocity(latent, noise), True)
+        target, share = velocity(latent, noise), None
+        if spec.skip:
+            share = linear_share(shifted).view(-1, 1, 1, 1, 1).to(latent.dtype)
+            target = target - share * noisy
+        return Noised(noisy, shifted * TRAIN_TIMESTEPS, target, True, share)
     timestep = (time * TRAIN_TIMESTEPS).long().clamp_max(TRAIN_TIMESTEPS - 1)
     return Noised(gaussian.add_noise(latent, noise, timestep), timestep.float(), noise, False)
 

@@ -63,6 +63,12 @@ class LatentOptions:
     """What air outside the patient counts."""
     l1: bool = False
     """Mean absolute error, as in the papers, instead of the squared one."""
+    skip: bool = False
+    """Learn what the noisy latent itself does not tell of the velocity (Karras et al. 2022).
+
+    A small network need not pass its input through then. The U-Net's file says which it gives, and
+    who goes on from one goes on with that. Networks that learn the noise have no such skip.
+    """
     looks: int = 1
     """How often a crop is used once it is encoded, with other noise and masks each time."""
     draws: int = 1
@@ -90,7 +96,8 @@ _LATENT_CROPS = Crops(
     64 * 64 * 60, (0.5, 0.5, 1.0, 1.0, 2.0), spacing_range_mm=(2.0, 4.0), phantom_share=0.5
 )
 _BY_IMAGE = LatentOptions(by_image=True, looks=4)
-_WITH_MASKS = replace(_BY_IMAGE, draws=8)
+_SKIPPED = replace(_BY_IMAGE, skip=True)
+_WITH_MASKS = replace(_SKIPPED, draws=8)
 _HEAD = 96 * 128 * 128
 """Voxels of a whole head at 2 mm."""
 _MR_CROPS = Crops(_HEAD, (1.0,), spacing_range_mm=(2.0, 2.0), phantom_share=0.0)
@@ -125,7 +132,7 @@ _SMALL: dict[str, MaisiRecipe] = {
             score=_CT_SCORE,
         ),
         _LATENT_CROPS,
-        latent=_BY_IMAGE,
+        latent=_SKIPPED,
     ),
     "maisi-controlnet": MaisiRecipe(
         "mini-ct",

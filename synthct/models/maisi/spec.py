@@ -65,6 +65,9 @@ class MaisiSpec:
     """Latent voxels at which the time shift of rectified flow is 1."""
     controlnet: bool = True
     """Whether masks steer it; without, fields of view alone (image-only models)."""
+    skip: bool = False
+    """The U-Net gives what `linear_share` leaves of the velocity (rectified flow), as the header of
+    its file says; the published ones give all of it."""
     condition_scale: float = 100.0
     """Spacing (mm) and region vectors (one-hot) are fed times this; 100 in the published models."""
 
