@@ -15,7 +15,7 @@ from torch import nn
 
 from synthct.atomic import replacing, write_text
 from synthct.checkpoints.load import write_tensors
-from synthct.errors import InputError, TrainingError
+from synthct.errors import InputError, TrainingError, UsageError
 from synthct.models.load import SCALE_FACTOR, SKIP, pick_device
 from synthct.models.maisi.networks import build_autoencoder
 from synthct.models.maisi.recipes import MaisiRecipe, recipe
@@ -31,6 +31,8 @@ from synthct.volume.manifest import FILE_NAME
 from synthct.workflows.encoding import PRESET
 from synthct.workflows.progress import Progress, SilentProgress
 from synthct.workflows.training_stages import SCALE_BATCHES, Stage, build_stage
+
+RECORD = "run.json"
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,8 @@ def _train(
         stage.later_from = int(chosen.crops.later_from * batches)
     for note in stage.notes:
         progress.say(note)
+    if resume:
+        _require_same_skip(output / task / RECORD, stage)
     if team.leads:
         _write_record(output / task, task, recipe_name, chosen, stage, data_folder)
     with progress.stage(task, loop.steps) as advance:
@@ -234,6 +238,19 @@ def write_half(
     write_tensors(path, half, dict(metadata), overwrite=True)
 
 
+def _require_same_skip(record: Path, stage: Stage) -> None:
+    """Else a run would go on to another target, and its header be wrong of half of it."""
+    if not record.is_file():
+        return
+    was, now = bool(json.loads(record.read_text()).get(SKIP, False)), stage.spec.skip
+    if was != now:
+        setting = f"skip={str(was).lower()}"
+        raise UsageError(
+            f"{record.parent} was begun with {setting}, not with {str(now).lower()}",
+            f"resume with the same --from, or where there was none with --set {setting}",
+        )
+
+
 def _write_record(
     folder: Path, task: str, name: str, chosen: MaisiRecipe, stage: Stage, data_folder: Path
 ) -> None:
@@ -243,12 +260,13 @@ def _write_record(
         "task": task,
         "recipe": name,
         "settings": dataclasses.asdict(chosen),
+        SKIP: stage.spec.skip,
         "notes": list(stage.notes),
         "manifest_sha256": sha256_of(manifest) if manifest.is_file() else None,
         "versions": versions(),
         "platform": platform_summary(),
     }
-    write_text(folder / "run.json", json.dumps(record, indent=2) + "\n", overwrite=True)
+    write_text(folder / RECORD, json.dumps(record, indent=2) + "\n", overwrite=True)
 
 
 __all__ = ["Trained", "train", "with_settings"]

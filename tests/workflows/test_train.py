@@ -175,6 +175,20 @@ def test_who_goes_on_from_a_unet_goes_on_with_what_it_gives(
         assert stage.spec.skip == (start == trained)
 
 
+def test_a_run_goes_on_with_the_skip_that_it_began_with(
+    trained: Path, prepared: Path, tmp_path: Path
+) -> None:
+    shutil.copy(trained / "vae.safetensors", tmp_path)
+    how = {"data_folder": prepared, "output": tmp_path, "recipe_name": "tiny"}
+    train("maisi-diffusion", settings={"skip": "false", "steps": "1"}, **how)  # type: ignore[arg-type]
+    before = (tmp_path / "unet.safetensors").read_bytes()
+    with pytest.raises(UsageError, match="begun with skip=false, not with true"):
+        train("maisi-diffusion", resume=True, **how)  # type: ignore[arg-type]
+    assert (tmp_path / "unet.safetensors").read_bytes() == before
+    train("maisi-diffusion", resume=True, settings={"skip": "false", "steps": "2"}, **how)  # type: ignore[arg-type]
+    assert not skips(read_metadata(tmp_path / "unet.safetensors"))
+
+
 def test_networks_that_learn_the_noise_have_no_skip(
     trained: Path, prepared: Path, tmp_path: Path
 ) -> None:
