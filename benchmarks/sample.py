@@ -34,6 +34,7 @@ from monai.networks.schedulers import DDPMScheduler, RFlowScheduler
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from synthct.diffusion.rectified_flow import linear_share
 from synthct.models.load import load_generator
 from synthct.models.maisi.conditions import conditions, label_bits, regions_of
 from synthct.models.maisi.generator import MaisiGenerator
@@ -124,7 +125,10 @@ class Case:
         for advance, now in self._times(latent):
             with half:
                 predicted = predict(latent, now)
-            latent = advance(predicted.float(), latent)
+            whole = predicted.float()
+            if spec.skip:
+                whole = whole + linear_share(torch.tensor(float(now) / 1000)) * latent
+            latent = advance(whole, latent)
             ticks.tick()
         return latent, ticks
 

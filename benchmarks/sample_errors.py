@@ -28,6 +28,7 @@ from monai.networks.schedulers import DDPMScheduler
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from synthct.diffusion import gaussian, rectified_flow
+from synthct.diffusion.denoiser import Denoiser
 from synthct.diffusion.rectified_flow import RectifiedFlow
 from synthct.diffusion.solvers import PREDICTIONS, walk
 from synthct.models.load import load_generator
@@ -73,7 +74,7 @@ def main() -> None:
         _gaussian(flow, noise, schedule, options.steps)
 
 
-def _flow(flow: Bound, noise: torch.Tensor, schedule: RectifiedFlow, steps: list[int]) -> None:
+def _flow(flow: Denoiser, noise: torch.Tensor, schedule: RectifiedFlow, steps: list[int]) -> None:
     print(f"\n{'rectified flow':<16}{'steps':>6}{'predictions':>13}{'error':>10}")
     exact = rectified_flow.sample(flow, noise, schedule, FINE_STEPS, solver="midpoint")
     for name, solver in FLOW_SOLVERS.items():
@@ -84,7 +85,9 @@ def _flow(flow: Bound, noise: torch.Tensor, schedule: RectifiedFlow, steps: list
     _row("reference", 30, 30, published, exact)
 
 
-def _gaussian(flow: Bound, noise: torch.Tensor, schedule: RectifiedFlow, steps: list[int]) -> None:
+def _gaussian(
+    flow: Denoiser, noise: torch.Tensor, schedule: RectifiedFlow, steps: list[int]
+) -> None:
     view = AsGaussian(flow)
     size, start = view.at(999)
     times = start * schedule.shift(torch.linspace(1, 0, FINE_STEPS + 1, dtype=torch.float64))
@@ -101,7 +104,7 @@ def _row(name: str, steps: int, calls: int, found: torch.Tensor, exact: torch.Te
     print(f"{name:<16}{steps:>6}{calls:>13}{error:>10.1e}", flush=True)
 
 
-def _bound(options: argparse.Namespace) -> tuple[Bound, torch.Tensor, RectifiedFlow]:
+def _bound(options: argparse.Namespace) -> tuple[Denoiser, torch.Tensor, RectifiedFlow]:
     """The embedded networks with a phantom bound, noise, and the flow's schedule."""
     device = torch.device("cpu")
     generator = cast(MaisiGenerator, load_generator("maisi-mini-ct", options.weights, device))
@@ -114,7 +117,8 @@ def _bound(options: argparse.Namespace) -> tuple[Bound, torch.Tensor, RectifiedF
     told = conditions(spec, regions=regions_of(labels), spacing_mm=spacing)
     assert generator.controlnet is not None
     how = Execution("float32", 96)
-    flow = Bound(generator.unet, told, (MaskEmbedding.of(generator.controlnet, ids),), how)
+    bound = Bound(generator.unet, told, (MaskEmbedding.of(generator.controlnet, ids),), how)
+    flow = rectified_flow.with_linear_share(bound) if spec.skip else bound
     shape = (
         1,
         spec.autoencoder.latent_channels,
