@@ -34,7 +34,8 @@ from monai.networks.schedulers import DDPMScheduler, RFlowScheduler
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from synthct.diffusion.rectified_flow import linear_share
+from synthct.diffusion.denoiser import Denoiser
+from synthct.diffusion.rectified_flow import with_linear_share
 from synthct.models.load import load_generator
 from synthct.models.maisi.conditions import conditions, label_bits, regions_of
 from synthct.models.maisi.generator import MaisiGenerator
@@ -110,8 +111,10 @@ class Case:
         """The published loop, with a batch of two where it guides."""
         batch, ticks = (2 if scale else 1), Ticks()
         ticks.tick()
-        predict = self._predictor(batch, scale)
         spec, rng = self.generator.spec, np.random.default_rng([0, 0])
+        predict = self._predictor(batch, scale)
+        if spec.skip:
+            predict = with_linear_share(predict)
         shape = (
             1,
             spec.autoencoder.latent_channels,
@@ -124,15 +127,12 @@ class Case:
         )
         for advance, now in self._times(latent):
             with half:
-                predicted = predict(latent, now)
-            whole = predicted.float()
-            if spec.skip:
-                whole = whole + linear_share(torch.tensor(float(now) / 1000)) * latent
-            latent = advance(whole, latent)
+                predicted = predict(latent, float(now))
+            latent = advance(predicted.float(), latent)
             ticks.tick()
         return latent, ticks
 
-    def _predictor(self, batch: int, scale: float) -> Callable[[torch.Tensor, Any], torch.Tensor]:
+    def _predictor(self, batch: int, scale: float) -> Denoiser:
         generator = self.generator
         assert generator.controlnet is not None
         shown = (self.labels, without_lesions(self.labels))[:batch]
@@ -148,9 +148,9 @@ class Case:
             for name, value in told.unet_arguments().items()
         }
 
-        def predict(latent: torch.Tensor, now: Any) -> torch.Tensor:
+        def predict(latent: torch.Tensor, now: float) -> torch.Tensor:
             x = torch.cat([latent] * batch)
-            at = torch.tensor([float(now)], device=latent.device).repeat(batch)
+            at = torch.tensor([now], device=latent.device).repeat(batch)
             down, middle = generator.controlnet(x, at, bits, class_labels=words["class_labels"])  # type: ignore[misc]
             out = generator.unet(
                 x,
